@@ -1,0 +1,1 @@
+"""Fairway: the server with which a team hosts its own conda channels."""
