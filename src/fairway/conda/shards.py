@@ -1,0 +1,69 @@
+"""Sharded repodata (CEP 16): one small document for each package name, and an index of their hashes.
+
+Encoding is deterministic (sorted keys, one zstd level, no time), so an unchanged package keeps its shard's hash, and a
+client keeps its copy. `base_url` and `shards_base_url` are relative: mamba mangles absolute ones, and a mirror or a
+mount prefix must not break them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+import orjson
+
+from fairway.conda.record import Section, shard_value
+from fairway.conda.repodata import Entry
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+# Hashes do not compress, so on repodata level 1 is as small as 3 and twice as fast; shards are small enough for more.
+SHARD_LEVEL = 6
+INDEX_LEVEL = 1
+SHARDS_BASE_URL = "./shards/"
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def shard(entries: Iterable[Entry]) -> bytes:
+    """The shard of one package name, compressed. Each entry's record is JSON; both maps are always there, because
+    rattler demands `packages` and conda demands `packages.conda`."""
+    sections: dict[int, dict[str, Any]] = {Section.PACKAGES: {}, Section.PACKAGES_CONDA: {}}
+    for entry in entries:
+        record = orjson.loads(entry.record)
+        if entry.run_exports is not None:
+            record["run_exports"] = orjson.loads(entry.run_exports)
+        sections.setdefault(entry.section, {})[entry.key] = shard_value(record)
+    document: dict[str, Any] = {
+        "packages": sections[Section.PACKAGES],
+        "packages.conda": sections[Section.PACKAGES_CONDA],
+    }
+    v3 = {
+        extension: sections[section]
+        for extension, section in (("conda", Section.V3_CONDA), ("tar.bz2", Section.V3_TAR_BZ2))
+        if section in sections
+    }
+    if v3:
+        document["v3"] = v3
+    return compressed(_encode(document), SHARD_LEVEL)
+
+
+def index(subdir: str, shards: Mapping[str, bytes]) -> bytes:
+    """The shard index, compressed. `shards` maps a name to the 32 bytes of its shard's sha256, in the order of names."""
+    info = {"base_url": "", "shards_base_url": SHARDS_BASE_URL, "subdir": subdir}
+    return compressed(_encode({"info": info, "shards": shards, "version": 1}), INDEX_LEVEL)
+
+
+def compressed(data: bytes, level: int) -> bytes:
+    """One zstd frame that says its content's size."""
+    return zstd.compress(data, level)
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()

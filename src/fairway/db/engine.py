@@ -1,0 +1,175 @@
+"""Transactions. This is the only module that begins or commits one.
+
+One request or job is one write transaction, and slow work (reading archives, writing blobs) comes before it opens,
+because SQLite has one writer and PostgreSQL's locks are held until the commit.
+
+SQLite gets two pools. A deferred transaction that reads and then writes fails with "database is locked" whatever the
+busy timeout, when another one wrote in between; so writers say BEGIN IMMEDIATE, and wait their turn instead. WAL with
+synchronous=FULL: a commit that was answered survives a power cut.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, exc, text
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+from fairway.errors import SetupError, StorageFull, Unavailable
+
+BUSY_SECONDS = 5
+POOL_SECONDS = 2
+STALE_SECONDS = 1.0
+
+
+class Database:
+    """The rows of one Fairway. Thread-safe; sessions are not."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        self._commits = 0
+        self._lock = threading.Lock()
+        if self.url.get_backend_name() == "sqlite":
+            self.is_sqlite = True
+            self._open_sqlite()
+        elif self.url.get_backend_name() == "postgresql":
+            self.is_sqlite = False
+            self._open_postgresql()
+        else:
+            raise SetupError(f"The database URL must begin with sqlite:/// or postgresql://, not {self.url.drivername}.")
+        self._read = sessionmaker(self.reader, autoflush=False, expire_on_commit=False)
+        self._write = sessionmaker(self.writer, autoflush=False, expire_on_commit=False)
+
+    def _open_sqlite(self) -> None:
+        if sqlite3.sqlite_version_info < (3, 38):
+            raise SetupError(f"Fairway needs SQLite 3.38 or newer; this Python has {sqlite3.sqlite_version}.")
+        path = Path(self.url.database or "")
+        if not path.name or str(path) == ":memory:":
+            raise SetupError("The SQLite database must be a file: sqlite:///path/to/fairway.db")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.writer = sqlite_engine(self.url, writer=True)
+        self.reader = sqlite_engine(self.url, writer=False)
+        # Asked on every request whether anything changed: a raw connection, because the answer takes 2 microseconds.
+        self._watch: sqlite3.Connection | None = None
+        self._path = path
+
+    def _open_postgresql(self) -> None:
+        url = self.url.set(drivername="postgresql+psycopg")
+        options = "-c statement_timeout=60000 -c idle_in_transaction_session_timeout=30000 -c lock_timeout=30000"
+        connect = {"connect_timeout": 5, "options": options, "application_name": "fairway"}
+        self.writer = create_engine(
+            url, pool_size=8, max_overflow=8, pool_timeout=POOL_SECONDS, pool_pre_ping=True, connect_args=connect
+        )
+        # A snapshot for the length of the transaction: the index is built from one moment of the rows.
+        self.reader = self.writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A snapshot of the rows; nothing can be written in it.
+
+        Raises:
+            Unavailable: the database does not answer, or has no connection free.
+        """
+        with translated(), self._read() as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that is committed when the block ends, and rolled back when it raises.
+
+        Raises:
+            StorageFull: no room on the disk. Unavailable: the database does not answer or stayed locked.
+        """
+        with translated(), self._write() as session:
+            if self.is_sqlite:
+                session.connection()  # take the writer's turn now, before anything is read
+            yield session
+            session.commit()
+        with self._lock:
+            self._commits += 1
+
+    def stamp(self) -> tuple[int, int]:
+        """A value that differs once rows may have changed: what was read under the same stamp still holds.
+
+        SQLite knows exactly, whoever wrote (`PRAGMA data_version`). On PostgreSQL it is this process's own commits and
+        the second on the clock: what others did is seen a second later at most.
+        """
+        if not self.is_sqlite:
+            return self._commits, int(time.monotonic() / STALE_SECONDS)
+        with self._lock:
+            try:
+                if self._watch is None:
+                    self._watch = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=0)
+                return 0, self._watch.execute("PRAGMA data_version").fetchone()[0]
+            except sqlite3.Error:
+                self._watch = None  # the file went away or is locked by a recovery: read on, without a cache
+                return 1, time.monotonic_ns()
+
+    def ping(self) -> None:
+        """Raises: Unavailable: the database does not answer."""
+        with self.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        if self.is_sqlite and self._watch is not None:
+            self._watch.close()
+        self.reader.dispose()
+        self.writer.dispose()
+
+
+def sqlite_engine(url: URL, *, writer: bool) -> Engine:
+    engine = create_engine(
+        url,
+        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
+        pool_size=1 if writer else 8,
+        max_overflow=0 if writer else 8,
+        # Writers queue here rather than at SQLite's lock, which has no order and polls.
+        pool_timeout=BUSY_SECONDS * 2,
+    )
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: sqlite3.Connection, _: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        pragmas = [
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={BUSY_SECONDS * 1000}",
+            "journal_size_limit=67108864",
+            "cache_size=-32768",
+            "mmap_size=268435456",
+            "temp_store=MEMORY",
+        ]
+        if not writer:
+            pragmas.append("query_only=ON")
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what a database driver raises when it cannot work now into our own words. Programming errors pass."""
+    try:
+        yield
+    except exc.TimeoutError as error:
+        raise Unavailable("The database is busy; nothing was changed. Try again in a moment.") from error
+    except exc.DBAPIError as error:
+        said = str(error.orig).lower()
+        if "disk is full" in said or "disk full" in said or "no space left" in said:
+            raise StorageFull from error
+        if isinstance(error, exc.OperationalError | exc.InterfaceError) or error.connection_invalidated:
+            raise Unavailable("The database does not answer; nothing was changed. Try again in a moment.") from error
+        raise

@@ -1,0 +1,240 @@
+"""The schema. Times are integers: milliseconds since 1970 in UTC. Sizes are bytes. Hashes are lower-case hex.
+
+The index is a level, not an event (docs/decisions/0003): `Subdir.changed` counts what happened, `Pointer.*_built` how
+far the published index has come. Equal means clean; a publisher may die at any moment and the next one sees what is
+left to do.
+"""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from fairway.db.types import Id, Json, Name
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {str: String, int: BigInteger, bytes: LargeBinary}  # noqa: RUF012
+
+
+class User(Base):
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(Name, unique=True)
+    email: Mapped[str] = mapped_column(Name, unique=True)
+    password_hash: Mapped[str | None]
+    is_admin: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[int]
+    suspended_at: Mapped[int | None]
+
+
+class Token(Base):
+    """An API key. Only the SHA-256 of the key is kept: it is 190 random bits, so a fast hash is enough."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    digest: Mapped[bytes] = mapped_column(unique=True)
+    scope: Mapped[str]
+    bound: Mapped[bool] = mapped_column(default=False)  # True: only for the channels in token_channels
+    created_at: Mapped[int]
+    expires_at: Mapped[int | None]
+    last_used_at: Mapped[int | None]
+    revoked_at: Mapped[int | None]
+
+
+class TokenChannel(Base):
+    __tablename__ = "token_channels"
+
+    token_id: Mapped[int] = mapped_column(ForeignKey("tokens.id", ondelete="CASCADE"), primary_key=True)
+    channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"), primary_key=True)
+
+
+class Channel(Base):
+    __tablename__ = "channels"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(Name, unique=True)
+    visibility: Mapped[str]
+    description: Mapped[str] = mapped_column(default="")
+    allow_v3: Mapped[bool] = mapped_column(default=True)
+    allow_overwrite: Mapped[bool] = mapped_column(default=False)
+    quota: Mapped[int | None]
+    created_at: Mapped[int]
+    deleted_at: Mapped[int | None]
+    artifacts: Mapped[int] = mapped_column(default=0)  # live files
+    size: Mapped[int] = mapped_column(default=0)  # bytes of the live files
+
+
+class Member(Base):
+    __tablename__ = "members"
+
+    channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True)
+    role: Mapped[str]
+    added_at: Mapped[int]
+
+
+class Subdir(Base):
+    __tablename__ = "subdirs"
+    __table_args__ = (UniqueConstraint("channel_id", "name"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(Name)
+    changed: Mapped[int] = mapped_column(default=0)
+
+
+class Pointer(Base):
+    """What is published of a subdir now. Its own table, so that a publisher and an upload never wait for one row.
+
+    `shards` and `flat` map a document's name to `[sha256, size]` of the object that holds it.
+    """
+
+    __tablename__ = "pointers"
+
+    subdir_id: Mapped[int] = mapped_column(ForeignKey("subdirs.id", ondelete="CASCADE"), primary_key=True)
+    shards_built: Mapped[int] = mapped_column(default=0)
+    flat_built: Mapped[int] = mapped_column(default=0)
+    shards: Mapped[Any] = mapped_column(Json, nullable=True)
+    flat: Mapped[Any] = mapped_column(Json, nullable=True)
+    shards_at: Mapped[int] = mapped_column(default=0)
+    flat_at: Mapped[int] = mapped_column(default=0)
+    lease_until: Mapped[int] = mapped_column(default=0)  # a background publisher works on it; readers may build anyway
+
+
+class Shard(Base):
+    """One package name in one subdir: when it last changed, and the shard published for it (none: no visible record)."""
+
+    __tablename__ = "shards"
+    __table_args__ = (Index("ix_shards_changed", "subdir_id", "changed"), {"sqlite_with_rowid": False})
+
+    subdir_id: Mapped[int] = mapped_column(ForeignKey("subdirs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(Name, primary_key=True)
+    changed: Mapped[int]
+    sha256: Mapped[bytes | None]
+
+
+class Record(Base):
+    """A visible record, as the bytes that go into repodata.json. The primary key is the order of publication: one
+    range of it is a subdir's flat index, a smaller one a package's shard, so that neither is ever sorted.
+    """
+
+    __tablename__ = "records"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    subdir_id: Mapped[int] = mapped_column(ForeignKey("subdirs.id", ondelete="CASCADE"), primary_key=True)
+    section: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(Name, primary_key=True)
+    filename: Mapped[str] = mapped_column(Name, primary_key=True)
+    record: Mapped[bytes]
+    run_exports: Mapped[bytes | None]  # JSON bytes; none: the package has none
+
+
+class Package(Base):
+    __tablename__ = "packages"
+    __table_args__ = (UniqueConstraint("channel_id", "name"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(Name)
+    created_at: Mapped[int]
+    updated_at: Mapped[int]
+    live: Mapped[int] = mapped_column(default=0)  # live files
+    # Facts of the newest live version, by conda's order, for listings
+    version: Mapped[str] = mapped_column(default="")
+    version_key: Mapped[bytes] = mapped_column(default=b"")
+    summary: Mapped[str] = mapped_column(default="")
+    licence: Mapped[str] = mapped_column(default="")
+
+
+class Artifact(Base):
+    """A file that was published. The row outlives the file: a name never comes back with other bytes by accident."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (
+        UniqueConstraint("subdir_id", "filename"),
+        Index("ix_artifacts_package", "package_id", "version_key"),
+        Index("ix_artifacts_sha256", "sha256"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"), index=True)
+    subdir_id: Mapped[int] = mapped_column(ForeignKey("subdirs.id", ondelete="CASCADE"))
+    package_id: Mapped[int] = mapped_column(ForeignKey("packages.id", ondelete="CASCADE"))
+    filename: Mapped[str] = mapped_column(Name)
+    name: Mapped[str] = mapped_column(Name)
+    version: Mapped[str]
+    version_key: Mapped[bytes]
+    build: Mapped[str]
+    build_number: Mapped[int]
+    section: Mapped[int] = mapped_column(Integer)
+    sha256: Mapped[str]
+    md5: Mapped[str]
+    size: Mapped[int]
+    indexed_at: Mapped[int]  # the record's indexed_timestamp (CEP 47)
+    uploaded_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    deleted_at: Mapped[int | None]
+    purged_at: Mapped[int | None]  # the bytes are gone too
+
+
+class Detail(Base):
+    """What the pages show of a file and the index does not need; kept apart so that scanning artifacts stays cheap."""
+
+    __tablename__ = "details"
+
+    artifact_id: Mapped[int] = mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), primary_key=True)
+    about: Mapped[Any] = mapped_column(Json)
+    paths: Mapped[Any] = mapped_column(Json)
+    licences: Mapped[Any] = mapped_column(Json)
+    recipe: Mapped[str | None]
+    warnings: Mapped[Any] = mapped_column(Json)
+
+
+class Download(Base):
+    __tablename__ = "downloads"
+
+    artifact_id: Mapped[int] = mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), primary_key=True)
+    day: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # days since 1970-01-01
+    count: Mapped[int]
+
+
+class Retired(Base):
+    """An object nothing refers to any more. Only what is listed here is ever swept, and only after its time."""
+
+    __tablename__ = "retired"
+
+    path: Mapped[str] = mapped_column(Name, primary_key=True)
+    retired_at: Mapped[int] = mapped_column(index=True)
+
+
+class Audit(Base):
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    at: Mapped[int] = mapped_column(index=True)
+    actor: Mapped[str]  # a user's name, or "console" for the command line on the server itself
+    user_id: Mapped[int | None]
+    token_id: Mapped[int | None]
+    action: Mapped[str]
+    channel_id: Mapped[int | None] = mapped_column(index=True)
+    subject: Mapped[str]
+    details: Mapped[Any] = mapped_column(Json)
+
+
+class Job(Base):
+    """Work for later. At most one waiting job for a kind and key: a second one would do the same."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (UniqueConstraint("kind", "key"), Index("ix_jobs_due", "run_at"))
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    kind: Mapped[str] = mapped_column(Name)
+    key: Mapped[str] = mapped_column(Name)
+    run_at: Mapped[int]
+    lease_until: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    error: Mapped[str | None]

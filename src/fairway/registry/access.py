@@ -1,0 +1,129 @@
+"""May they? The only place that says yes or no.
+
+The answers follow docs/decisions/0007: who sent no credential learns nothing about a channel that is private, not even
+that it exists; the words for "private" and for "missing" are the same object, so that they cannot drift apart. conda
+takes a 404 on a subdir for "empty", which would silently hand the name to the next channel: hence "401, sign in".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from sqlalchemy import Select, or_, select
+from sqlalchemy.orm import Session
+
+from fairway.db.models import Channel, Member
+from fairway.errors import AuthRequired, NotAllowed, NotFound, TokenInvalid
+from fairway.registry.actor import Actor, Role, Scope, Visibility
+
+
+class Action(Enum):
+    """An act on a channel: the role and the key's scope it needs, and how a refusal names it."""
+
+    READ = (Role.VIEWER, Scope.READ, "read from")
+    UPLOAD = (Role.UPLOADER, Scope.UPLOAD, "upload to")
+    OVERWRITE = (Role.MAINTAINER, Scope.UPLOAD, "replace files in")
+    DELETE = (Role.MAINTAINER, Scope.UPLOAD, "delete files from")
+    REINDEX = (Role.MAINTAINER, Scope.UPLOAD, "reindex")
+    SEE_MEMBERS = (Role.MAINTAINER, Scope.READ, "see the members of")
+    MANAGE = (Role.OWNER, Scope.ADMIN, "manage")
+
+    @property
+    def role(self) -> Role:
+        return self.value[0]
+
+    @property
+    def scope(self) -> Scope:
+        return self.value[1]
+
+    @property
+    def words(self) -> str:
+        return self.value[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What deciding needs to know of a channel: small, so that the read path may keep it."""
+
+    id: int
+    name: str
+    visibility: Visibility
+    allow_overwrite: bool = False
+
+
+def may_read(actor: Actor, gate: Gate, role: Role | None) -> bool:
+    if gate.visibility is Visibility.PUBLIC or actor.console:
+        return True
+    if not actor.is_known or (actor.channels is not None and gate.id not in actor.channels):
+        return False
+    return actor.is_admin or role is not None or gate.visibility is Visibility.INTERNAL
+
+
+def require(actor: Actor, action: Action, gate: Gate | None, role: Role | None) -> None:
+    """Pass, or raise. `gate` is none for a channel that does not exist; `role` is the actor's role in it, if any.
+
+    Raises:
+        AuthRequired: no credential, and the channel is not for everybody, or not there.
+        TokenInvalid: a credential that is no good (a public channel may still be read).
+        NotFound: a good credential that may not see the channel.
+        NotAllowed: may see it, but not do this.
+    """
+    visible = gate is not None and may_read(actor, gate, role)
+    if not visible or (action is not Action.READ and not actor.is_known):
+        if actor.invalid:
+            raise TokenInvalid
+        if not actor.is_known:
+            raise AuthRequired
+        raise NotFound
+    if action is Action.READ or actor.console or gate is None:
+        return
+    if actor.channels is not None and gate.id not in actor.channels:
+        raise NotAllowed(f"This API key is not for the channel {gate.name}.")
+    if actor.scope < action.scope:
+        raise NotAllowed(
+            f"This API key may only {actor.scope.text}; to {action.words} {gate.name} make one with the scope "
+            f"{action.scope.text!r}."
+        )
+    if not actor.is_admin and (role is None or role < action.role):
+        raise NotAllowed(f"You may not {action.words} {gate.name}: that needs the role {action.role.text!r} in it.")
+
+
+def gate_of(channel: Channel) -> Gate:
+    return Gate(channel.id, channel.name, Visibility(channel.visibility), channel.allow_overwrite)
+
+
+def find(session: Session, name: str) -> Channel | None:
+    return session.scalar(select(Channel).where(Channel.name == name, Channel.deleted_at.is_(None)))
+
+
+def role_in(session: Session, actor: Actor, channel_id: int) -> Role | None:
+    if actor.user_id is None:
+        return None
+    text = session.scalar(select(Member.role).where(Member.channel_id == channel_id, Member.user_id == actor.user_id))
+    return Role.of(text) if text else None
+
+
+def channel_for(session: Session, actor: Actor, action: Action, name: str) -> Channel:
+    """The channel of that name, if the actor may do this to it; raises as `require` does."""
+    channel = find(session, name)
+    if channel is None:
+        require(actor, action, None, None)
+        raise NotFound
+    require(actor, action, gate_of(channel), role_in(session, actor, channel.id))
+    return channel
+
+
+def visible_to(actor: Actor) -> Select[tuple[int]]:
+    """The ids of every channel the actor may read, as a subquery: whatever lists or counts goes through this."""
+    query = select(Channel.id).where(Channel.deleted_at.is_(None))
+    if actor.console:
+        return query
+    if not actor.is_known:
+        return query.where(Channel.visibility == Visibility.PUBLIC)
+    if not actor.is_admin:
+        mine = select(Member.channel_id).where(Member.user_id == actor.user_id)
+        query = query.where(or_(Channel.visibility != Visibility.PRIVATE, Channel.id.in_(mine)))
+    if actor.channels is not None:
+        query = query.where(or_(Channel.visibility == Visibility.PUBLIC, Channel.id.in_(actor.channels)))
+    return query

@@ -1,0 +1,187 @@
+"""Channels and their members."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from fairway.conda.names import ChannelName
+from fairway.db.models import Channel, Member, User
+from fairway.errors import Invalid, NameTaken, NotAllowed, NotFound
+from fairway.registry import access, audit
+from fairway.registry.access import Action
+from fairway.registry.actor import Actor, Role, Scope, Visibility
+
+DESCRIPTION_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelView:
+    """A channel as listings show it. Sizes in bytes, times in ms."""
+
+    id: int
+    name: str
+    visibility: Visibility
+    description: str
+    allow_v3: bool
+    allow_overwrite: bool
+    quota: int | None
+    created_at: int
+    artifacts: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    user: str
+    role: str
+    added_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to change in a channel; none leaves a value as it is."""
+
+    visibility: Visibility | None = None
+    description: str | None = None
+    allow_v3: bool | None = None
+    allow_overwrite: bool | None = None
+
+
+def create_channel(
+    session: Session,
+    actor: Actor,
+    name: str,
+    *,
+    owner: str | None = None,
+    visibility: Visibility = Visibility.PRIVATE,
+    description: str = "",
+    now: int,
+) -> ChannelView:
+    """Make an empty channel; from this moment on clients can read it.
+
+    Raises:
+        Invalid: the name breaks a rule. NameTaken: it is in use, perhaps by a channel the actor may not see.
+        NotAllowed: the key may not create channels. NotFound: no such owner.
+    """
+    name = ChannelName.parse(name)
+    if not actor.is_known or actor.scope < Scope.ADMIN or actor.channels is not None:
+        raise NotAllowed("To create channels, use an API key with the scope 'admin' that is not bound to channels.")
+    owner = owner or actor.name
+    if owner != actor.name and not actor.is_admin:
+        raise NotAllowed("Only an administrator can create a channel for somebody else.")
+    user = session.scalar(select(User).where(User.name == owner, User.suspended_at.is_(None)))
+    if user is None:
+        raise NotFound(f"There is no user {owner!r}.")
+    if session.scalar(select(Channel.id).where(Channel.name == name)) is not None:
+        raise NameTaken(f"The channel name {name} is already in use.")
+    channel = Channel(
+        name=name,
+        visibility=visibility,
+        description=checked_description(description),
+        created_at=now,
+        allow_v3=True,
+        allow_overwrite=False,
+        artifacts=0,
+        size=0,
+    )
+    session.add(channel)
+    session.flush()
+    session.add(Member(channel_id=channel.id, user_id=user.id, role=Role.OWNER.text, added_at=now))
+    audit.note(
+        session, actor, "channel.create", name, now=now, channel_id=channel.id, visibility=visibility, owner=owner
+    )
+    return view(channel)
+
+
+def update_channel(session: Session, actor: Actor, name: str, change: Change, *, now: int) -> ChannelView:
+    """Raises: as access.require does for MANAGE; Invalid: a description that is too long."""
+    channel = access.channel_for(session, actor, Action.MANAGE, name)
+    before = {}
+    for field in ("visibility", "description", "allow_v3", "allow_overwrite"):
+        value = getattr(change, field)
+        if field == "description" and value is not None:
+            value = checked_description(value)
+        if value is not None and value != getattr(channel, field):
+            before[field] = [getattr(channel, field), value]
+            setattr(channel, field, value)
+    if before:
+        audit.note(session, actor, "channel.update", name, now=now, channel_id=channel.id, **before)
+    return view(channel)
+
+
+def delete_channel(session: Session, actor: Actor, name: str, *, now: int) -> None:
+    """Take a channel away from everybody at once. Its name and bytes are kept until the sweep, so that a mistake can be
+    mended. Raises as access.require does for MANAGE."""
+    channel = access.channel_for(session, actor, Action.MANAGE, name)
+    channel.deleted_at = now
+    audit.note(session, actor, "channel.delete", name, now=now, channel_id=channel.id, artifacts=channel.artifacts)
+
+
+def set_member(session: Session, actor: Actor, name: str, user: str, role: Role | None, *, now: int) -> None:
+    """Give a user a role in a channel, or with none take it away.
+
+    Raises: as access.require does for MANAGE; NotFound: no such user; Invalid: the channel would lose its last owner.
+    """
+    channel = access.channel_for(session, actor, Action.MANAGE, name)
+    found = session.scalar(select(User).where(User.name == user))
+    if found is None:
+        raise NotFound(f"There is no user {user!r}.")
+    member = session.get(Member, (channel.id, found.id))
+    if member is not None and member.role == Role.OWNER.text and role is not Role.OWNER:
+        owners = select(func.count()).where(Member.channel_id == channel.id, Member.role == Role.OWNER.text)
+        if session.scalar(owners) == 1:
+            raise Invalid(f"{user} is the last owner of {name}: give the channel another owner first.", code="last_owner")
+    if role is None:
+        if member is not None:
+            session.delete(member)
+    elif member is None:
+        session.add(Member(channel_id=channel.id, user_id=found.id, role=role.text, added_at=now))
+    else:
+        member.role = role.text
+    audit.note(
+        session,
+        actor,
+        "member.set" if role else "member.remove",
+        user,
+        now=now,
+        channel_id=channel.id,
+        role=role.text if role else None,
+    )
+
+
+def list_members(session: Session, actor: Actor, name: str) -> list[MemberView]:
+    channel = access.channel_for(session, actor, Action.SEE_MEMBERS, name)
+    query = select(User.name, Member.role, Member.added_at).join(User, User.id == Member.user_id)
+    return [MemberView(*row) for row in session.execute(query.where(Member.channel_id == channel.id).order_by(User.name))]
+
+
+def list_channels(session: Session, actor: Actor, *, after: str = "", limit: int | None = None) -> Sequence[ChannelView]:
+    """The channels the actor may read, by name; `after` is the last name of the page before."""
+    query = select(Channel).where(Channel.id.in_(access.visible_to(actor)), Channel.name > after).order_by(Channel.name)
+    return [view(channel) for channel in session.scalars(query.limit(limit))]
+
+
+def checked_description(text: str) -> str:
+    text = text.strip()
+    if len(text) > DESCRIPTION_MAX:
+        raise Invalid(f"A description has at most {DESCRIPTION_MAX} characters.", code="description_invalid")
+    return text
+
+
+def view(channel: Channel) -> ChannelView:
+    return ChannelView(
+        id=channel.id,
+        name=channel.name,
+        visibility=Visibility(channel.visibility),
+        description=channel.description,
+        allow_v3=channel.allow_v3,
+        allow_overwrite=channel.allow_overwrite,
+        quota=channel.quota,
+        created_at=channel.created_at,
+        artifacts=channel.artifacts,
+        size=channel.size,
+    )

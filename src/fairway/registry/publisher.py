@@ -1,0 +1,188 @@
+"""Keeps the index up to date: on request, and for ever in the background.
+
+Whoever changed a subdir asks `wait_shards` for its change number. One thread builds, the others wait, and a build covers
+every change it found, so that any number of uploads share it. The background thread does what nobody asked for: the
+flat documents, and whatever a crash, another process or a failed build left behind. It compares levels and keeps no
+list of work, so there is nothing it could lose.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy import update
+
+from fairway.blobs.staging import StagingArea
+from fairway.blobs.store import BlobStore
+from fairway.db.engine import Database
+from fairway.db.models import Pointer
+from fairway.errors import FairwayError
+from fairway.registry import index
+
+log = structlog.get_logger("fairway.index")
+
+QUIET_SECONDS = 0.25  # flat documents wait this long, so that a burst of uploads is one build
+LOOK_SECONDS = 2.0  # how often the background looks for what others left
+LEASE_MS = 120_000
+BACKOFF_SECONDS = (1, 2, 5, 15, 60)
+
+
+@dataclass(slots=True)
+class Slot:
+    """One projection of one subdir in this process: how far it is known to be, and who builds it now."""
+
+    ready: threading.Condition = field(default_factory=threading.Condition)
+    built: int = 0
+    building: bool = False
+    names: index.NameMap = field(default_factory=index.NameMap)
+    used: float = 0.0
+
+
+class Publisher:
+    """Thread-safe. `clock` gives the time in ms."""
+
+    def __init__(
+        self, database: Database, blobs: BlobStore, staging: StagingArea, *, clock: Callable[[], int]
+    ) -> None:
+        self._database, self._blobs, self._staging, self._clock = database, blobs, staging, clock
+        self._slots: dict[tuple[int, bool], Slot] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._failures: dict[tuple[int, bool], tuple[int, float]] = {}
+
+    # --- on request ---
+
+    def wait_shards(self, subdir_id: int, change: int, *, seconds: float) -> bool:
+        """Return once the shards have reached `change`; false if that took longer or failed (the background goes on)."""
+        done = self._wait(subdir_id, change, flat=False, seconds=seconds)
+        self._wake.set()
+        return done
+
+    def wait_flat(self, subdir_id: int, change: int, *, seconds: float) -> bool:
+        """The same for the flat documents."""
+        return self._wait(subdir_id, change, flat=True, seconds=seconds)
+
+    def _wait(self, subdir_id: int, change: int, *, flat: bool, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        slot = self._slot(subdir_id, flat=flat)
+        with slot.ready:
+            while slot.built < change:
+                if not slot.building:
+                    slot.building = True
+                    break
+                if not slot.ready.wait(timeout=deadline - time.monotonic()):
+                    return False
+            else:
+                return True
+        try:
+            self._build(subdir_id, slot, flat=flat)
+        except FairwayError as error:
+            log.warning("index.build", subdir=subdir_id, flat=flat, error=error.detail)
+            return False
+        return slot.built >= change
+
+    def _build(self, subdir_id: int, slot: Slot, *, flat: bool) -> None:
+        """Build once; the caller has set `slot.building`, which ends here whatever happens."""
+        reached = 0
+        started = time.monotonic()
+        try:
+            if flat:
+                reached = index.build_flat(
+                    self._database, self._blobs, self._staging, subdir_id, now=self._clock()
+                )
+            else:
+                reached = index.build_shards(self._database, self._blobs, subdir_id, slot.names, now=self._clock())
+        finally:
+            with slot.ready:
+                slot.building = False
+                slot.built = max(slot.built, reached)
+                slot.used = time.monotonic()
+                slot.ready.notify_all()
+        log.debug("index.build", subdir=subdir_id, flat=flat, change=reached, seconds=time.monotonic() - started)
+
+    def _slot(self, subdir_id: int, *, flat: bool) -> Slot:
+        with self._lock:
+            return self._slots.setdefault((subdir_id, flat), Slot())
+
+    # --- in the background ---
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=60)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            if self._wake.wait(timeout=LOOK_SECONDS) and not self._stopping:
+                time.sleep(QUIET_SECONDS)
+                self._wake.clear()
+            try:
+                self.catch_up()
+            except FairwayError as error:
+                log.warning("index.look", error=error.detail)
+            except Exception:
+                log.exception("index.look")
+
+    def catch_up(self) -> int:
+        """Build whatever is behind; how many builds that took. A subdir that fails does not hold up the others."""
+        builds = 0
+        for flat in (False, True):
+            with self._database.read() as session:
+                due = index.behind(session, flat=flat)
+            for subdir_id in due:
+                if self._stopping:
+                    return builds
+                builds += self._attempt(subdir_id, flat=flat)
+        return builds
+
+    def _attempt(self, subdir_id: int, *, flat: bool) -> bool:
+        tries, not_before = self._failures.get((subdir_id, flat), (0, 0.0))
+        if time.monotonic() < not_before:
+            return False
+        slot = self._slot(subdir_id, flat=flat)
+        if flat and not self._lease(subdir_id):
+            return False  # another process is at it
+        with slot.ready:
+            if slot.building:
+                return False
+            slot.building = True
+        try:
+            self._build(subdir_id, slot, flat=flat)
+        except Exception as error:
+            delay = BACKOFF_SECONDS[min(tries, len(BACKOFF_SECONDS) - 1)]
+            self._failures[subdir_id, flat] = (tries + 1, time.monotonic() + delay)
+            known = isinstance(error, FairwayError)
+            log.warning("index.build", subdir=subdir_id, flat=flat, retry_in=delay, exc_info=not known, error=str(error))
+            return False
+        finally:
+            if flat:
+                self._lease(subdir_id, give_back=True)
+        self._failures.pop((subdir_id, flat), None)
+        return True
+
+    def _lease(self, subdir_id: int, *, give_back: bool = False) -> bool:
+        """Whether this process is to build a subdir's flat documents. Only saves double work: the flip decides. On
+        SQLite there is one server process, so there is nobody to take turns with."""
+        if self._database.is_sqlite:
+            return True
+        now = self._clock()
+        with self._database.write() as session:
+            free = True if give_back else Pointer.lease_until < now
+            taken = session.execute(
+                update(Pointer)
+                .where(Pointer.subdir_id == subdir_id, free)
+                .values(lease_until=0 if give_back else now + LEASE_MS)
+            )
+            # no pointer yet: a first build, which is small
+            return taken.rowcount > 0 or session.get(Pointer, subdir_id) is None  # type: ignore[attr-defined]

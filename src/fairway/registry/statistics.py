@@ -1,0 +1,77 @@
+"""Downloads, counted in memory and added up in batches: a download must not become a write."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from fairway.db.engine import Database
+from fairway.db.models import Artifact, Download
+from fairway.registry import tokens
+
+DAY_MS = 86_400_000
+
+
+class Counts:
+    """What has been seen since the last flush: downloads by artifact and day, and when each API key was last used."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._downloads: Counter[tuple[int, int]] = Counter()
+        self._used: dict[int, int] = {}
+        self._written: dict[int, int] = {}
+
+    def download(self, artifact_id: int, *, now: int) -> None:
+        with self._lock:
+            self._downloads[artifact_id, now // DAY_MS] += 1
+
+    def used(self, token_id: int, *, now: int) -> None:
+        if now - self._written.get(token_id, 0) < tokens.USED_EVERY_MS:
+            return
+        with self._lock:
+            self._used[token_id] = now
+
+    def flush(self, database: Database) -> int:
+        """Add everything up in one transaction; how many rows that was. Nothing is lost if it fails."""
+        with self._lock:
+            downloads, used = self._downloads, self._used
+            self._downloads, self._used = Counter(), {}
+        if not downloads and not used:
+            return 0
+        try:
+            with database.write() as session:
+                add_downloads(session, downloads)
+                tokens.mark_used(session, used)
+        except BaseException:
+            with self._lock:
+                self._downloads.update(downloads)
+                self._used = {**used, **self._used}
+            raise
+        self._written.update(used)
+        return len(downloads) + len(used)
+
+
+def add_downloads(session: Session, counts: Counter[tuple[int, int]]) -> None:
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    # a file may have been swept since
+    wanted = {artifact_id for artifact_id, _ in counts}
+    there = set(session.scalars(select(Artifact.id).where(Artifact.id.in_(wanted))))
+    rows = [
+        {"artifact_id": artifact_id, "day": day, "count": count}
+        for (artifact_id, day), count in sorted(counts.items())
+        if artifact_id in there
+    ]
+    for begin in range(0, len(rows), 500):
+        statement = insert(Download).values(rows[begin : begin + 500])
+        total = Download.count + statement.excluded.count
+        session.execute(statement.on_conflict_do_update(["artifact_id", "day"], set_={"count": total}))
+
+
+def downloads_of(session: Session, artifact_ids: list[int]) -> dict[int, int]:
+    """All downloads ever, by artifact."""
+    query = select(Download.artifact_id, func.sum(Download.count)).where(Download.artifact_id.in_(artifact_ids))
+    return {artifact_id: int(total) for artifact_id, total in session.execute(query.group_by(Download.artifact_id))}

@@ -1,0 +1,117 @@
+"""What may be thrown away, and when.
+
+Only objects listed in `retired` are ever deleted, and only after their time: an object nobody knows is reported by fsck
+and left alone, because a store that is swept by "everything I do not recognise" one day forgets something it needs.
+
+Whoever is about to refer to an object again says `reclaim` before writing it. The sweep deletes inside the transaction
+that takes the rows away, so it either sees the reclaimed row gone, or has finished before the object is written anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import delete, exists, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session, aliased
+
+from fairway.blobs import keys
+from fairway.blobs.store import BlobStore
+from fairway.db.engine import Database
+from fairway.db.models import Artifact, Channel, Retired, Subdir
+
+BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    channels: int = 0
+    files: int = 0
+    objects: int = 0
+
+
+def retire(session: Session, paths: Iterable[str], *, now: int) -> None:
+    """Say that nothing refers to these objects any more."""
+    rows = [{"path": path, "retired_at": now} for path in sorted(set(paths))]
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    for begin in range(0, len(rows), BATCH):
+        statement = insert(Retired).values(rows[begin : begin + BATCH])
+        session.execute(statement.on_conflict_do_update(["path"], set_={"retired_at": now}))
+
+
+def reclaim(database: Database, paths: Iterable[str]) -> None:
+    """Take objects back that are about to be written and referred to again. A look suffices nearly always."""
+    wanted = sorted(set(paths))
+    for begin in range(0, len(wanted), BATCH):
+        batch = wanted[begin : begin + BATCH]
+        with database.read() as session:
+            found = session.scalars(select(Retired.path).where(Retired.path.in_(batch))).all()
+        if found:
+            with database.write() as session:
+                session.execute(delete(Retired).where(Retired.path.in_(found)))
+
+
+def sweep(database: Database, blobs: BlobStore, *, now: int, keep_ms: int) -> Swept:
+    """Let go of what was deleted more than `keep_ms` ago: channels, the bytes of files, superseded index objects."""
+    before = now - keep_ms
+    channels = files = objects = 0
+    while _bury_channel(database, before=before, now=now):
+        channels += 1
+    while count := _purge_files(database, before=before, now=now):
+        files += count
+    while count := _delete_objects(database, blobs, before=before):
+        objects += count
+    return Swept(channels, files, objects)
+
+
+def _bury_channel(database: Database, *, before: int, now: int) -> bool:
+    """Remove the rows of one channel that was deleted long enough ago, and retire what only it referred to."""
+    with database.write() as session:
+        channel = session.scalar(select(Channel).where(Channel.deleted_at < before).limit(1).with_for_update())
+        if channel is None:
+            return False
+        other = aliased(Artifact)
+        shared = exists().where(
+            other.sha256 == Artifact.sha256, other.channel_id != channel.id, other.purged_at.is_(None)
+        )
+        mine = select(Artifact.sha256).where(Artifact.channel_id == channel.id, Artifact.purged_at.is_(None), ~shared)
+        retire(session, [keys.package(sha256).path for sha256 in session.scalars(mine)], now=now)
+        # Its index objects cannot be told apart by rows once these are gone: the job after this one lists the prefix.
+        retire(session, [keys.channel_prefix(channel.id)], now=now)
+        subdirs = select(Subdir.id).where(Subdir.channel_id == channel.id)
+        session.execute(delete(Artifact).where(Artifact.channel_id == channel.id))
+        session.execute(delete(Subdir).where(Subdir.id.in_(subdirs)))
+        session.delete(channel)
+        return True
+
+
+def _purge_files(database: Database, *, before: int, now: int) -> int:
+    """Mark deleted files whose time is over, and retire the bytes that no other file is made of."""
+    with database.write() as session:
+        due = select(Artifact.id, Artifact.sha256).where(Artifact.deleted_at < before, Artifact.purged_at.is_(None))
+        rows = session.execute(due.limit(BATCH)).all()
+        if not rows:
+            return 0
+        session.execute(update(Artifact).where(Artifact.id.in_([row.id for row in rows])).values(purged_at=now))
+        used = select(Artifact.sha256).where(
+            Artifact.sha256.in_([row.sha256 for row in rows]), Artifact.purged_at.is_(None)
+        )
+        still = set(session.scalars(used))
+        retire(session, [keys.package(row.sha256).path for row in rows if row.sha256 not in still], now=now)
+        return len(rows)
+
+
+def _delete_objects(database: Database, blobs: BlobStore, *, before: int) -> int:
+    with database.write() as session:
+        due = select(Retired.path).where(Retired.retired_at < before).order_by(Retired.path).limit(BATCH)
+        paths = session.scalars(due.with_for_update(skip_locked=True)).all()
+        for path in paths:
+            if path.endswith("/"):
+                for entry in blobs.list(path):
+                    if (key := keys.parse(entry.path)) is not None:
+                        blobs.delete(key)
+            elif (key := keys.parse(path)) is not None:
+                blobs.delete(key)
+        session.execute(delete(Retired).where(Retired.path.in_(paths)))
+        return len(paths)

@@ -1,0 +1,79 @@
+"""Taking files back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from fairway.db.models import Artifact, Channel, Detail, Package, Subdir
+from fairway.errors import NotFound
+from fairway.registry import access, audit
+from fairway.registry.access import Action
+from fairway.registry.actor import Actor
+from fairway.registry.publish import mark_name, subdir_for_change, withdraw_record
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """`change` is the subdir's change number that the index has to reach."""
+
+    subdir_id: int
+    change: int
+
+
+def delete(session: Session, actor: Actor, channel: str, subdir: str, filename: str, *, now: int) -> Withdrawn:
+    """Take a file out of the index and list it under `removed`. Its bytes stay downloadable for some days, because lock
+    files name it without ever asking the index; its name is never given to other bytes.
+
+    Raises: as access.require does for DELETE; NotFound: no such file, or deleted already.
+    """
+    home = access.channel_for(session, actor, Action.DELETE, channel)
+    place = session.scalar(select(Subdir.id).where(Subdir.channel_id == home.id, Subdir.name == subdir))
+    if place is None:
+        raise NotFound(f"There is no file {subdir}/{filename} in {channel}.")
+    row_of = subdir_for_change(session, home.id, subdir)
+    artifact = session.scalar(
+        select(Artifact).where(
+            Artifact.subdir_id == place, Artifact.filename == filename, Artifact.deleted_at.is_(None)
+        )
+    )
+    if artifact is None:
+        raise NotFound(f"There is no file {subdir}/{filename} in {channel}.")
+    row_of.changed += 1
+    withdraw_record(session, artifact)
+    mark_name(session, row_of, artifact.name)
+    artifact.deleted_at = now
+    session.execute(
+        update(Channel)
+        .where(Channel.id == home.id)
+        .values(artifacts=Channel.artifacts - 1, size=Channel.size - artifact.size)
+    )
+    session.flush()
+    refresh_package(session, artifact.package_id, now=now)
+    audit.note(
+        session, actor, "artifact.delete", f"{subdir}/{filename}", now=now, channel_id=home.id, sha256=artifact.sha256
+    )
+    return Withdrawn(row_of.id, row_of.changed)
+
+
+def refresh_package(session: Session, package_id: int, *, now: int) -> None:
+    """Bring a package's listed facts back to the newest file that is still there."""
+    package = session.get_one(Package, package_id)
+    package.live -= 1
+    package.updated_at = now
+    newest = session.execute(
+        select(Artifact, Detail.about)
+        .join(Detail, Detail.artifact_id == Artifact.id)
+        .where(Artifact.package_id == package_id, Artifact.deleted_at.is_(None))
+        .order_by(Artifact.version_key.desc(), Artifact.indexed_at.desc())
+        .limit(1)
+    ).one_or_none()
+    if newest is None:
+        package.version, package.version_key, package.summary, package.licence = "", b"", "", ""
+        return
+    artifact, about = newest
+    package.version, package.version_key = artifact.version, artifact.version_key
+    package.summary = str(about.get("summary") or "")
+    package.licence = str(about.get("license") or "")
