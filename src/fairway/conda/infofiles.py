@@ -1,0 +1,205 @@
+"""The files of a package's `info/` part that Fairway reads (CEP 34), each bounded and checked for its own shape."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fairway.conda import jsontext
+from fairway.conda.artifact import Limits, PathsSummary
+from fairway.conda.tarpaths import FILE, clean, shown
+from fairway.errors import PackageRefused
+
+INDEX = b"info/index.json"
+ABOUT = b"info/about.json"
+PATHS = b"info/paths.json"
+RUN_EXPORTS = b"info/run_exports.json"
+LINK = b"info/link.json"
+RECORD = b"info/repodata_record.json"
+# What it is called when it is no plain file: a link or directory would be another file to another reader.
+_JSON = {
+    INDEX: "index_invalid",
+    ABOUT: "json_invalid",
+    PATHS: "paths_invalid",
+    RUN_EXPORTS: "run_exports_invalid",
+    LINK: "json_invalid",
+}
+_LICENCES = (b"info/licenses/", b"info/LICENSE")
+_RECIPES = (b"info/recipe/meta.yaml", b"info/recipe/rendered_recipe.yaml", b"info/recipe/recipe.yaml")
+_LICENCES_TOGETHER = 8  # licences may take this many times the size of one text
+
+_RUN_EXPORTS = frozenset({"weak", "strong", "weak_constrains", "strong_constrains", "noarch"})
+_SCRIPT = re.compile(r"bin/\.[^/]*-(?:pre|post)-(?:link|unlink)\.sh|Scripts/\.[^/]*-(?:pre|post)-[^/]*\.bat")
+# conda writes module and function into a script as they are: nothing but dotted names may pass (rattler #2445).
+_ENTRY_POINT = re.compile(
+    r"[ \t]*[A-Za-z0-9_][A-Za-z0-9_.+-]*[ \t]*=[ \t]*[^\W\d]\w*(?:\.[^\W\d]\w*)*[ \t]*:[ \t]*[^\W\d]\w*(?:\.[^\W\d]\w*)*[ \t]*"
+)
+
+
+def is_script(path: str) -> bool:
+    """Whether conda would run this file at install or removal of the package."""
+    return path.startswith(("bin/.", "Scripts/.")) and _SCRIPT.fullmatch(path) is not None
+
+
+class InfoFiles:
+    """A visitor of `info/` members that keeps those named above."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._json: dict[bytes, bytes] = {}
+        self._texts: dict[bytes, bytes] = {}
+        self._room = limits.text_size * _LICENCES_TOGETHER
+
+    def member(self, path: bytes, kind: int, size: int) -> int:
+        code = _JSON.get(path)
+        if code is not None:
+            if kind != FILE:
+                raise PackageRefused(f"{shown(path)} is not a plain file.", code=code)
+            limit = self._limits.paths_size if path == PATHS else self._limits.json_size
+            if size > limit:
+                raise PackageRefused(
+                    f"{shown(path)} has {size} bytes; at most {limit} are allowed.", code="metadata_too_large"
+                )
+            self._json[path] = b""
+            return size
+        if path == RECORD:
+            raise PackageRefused(f"A package may not bring {shown(path)}: installers write it.", code="reserved_path")
+        if kind != FILE:
+            return 0
+        if path in _RECIPES:
+            return min(size, self._limits.text_size)
+        if path.startswith(_LICENCES):
+            kept = min(size, self._limits.text_size, self._room)
+            self._room -= kept
+            return kept
+        return 0
+
+    def data(self, path: bytes, data: bytes) -> None:
+        (self._json if path in _JSON else self._texts)[path] = data
+
+    def index(self) -> dict[str, Any]:
+        """`info/index.json`. Raises `index_missing`, `index_invalid` or a `json_*` code."""
+        if INDEX not in self._json:
+            raise PackageRefused("The package has no info/index.json.", code="index_missing")
+        data = self._json[INDEX]
+        value = jsontext.loads(data) if data else None
+        if type(value) is not dict:
+            raise PackageRefused("info/index.json is not a JSON object.", code="index_invalid")
+        return value
+
+    def about(self) -> dict[str, Any]:
+        """`info/about.json`, {} if there is none."""
+        return self._object(ABOUT) or {}
+
+    def link(self) -> dict[str, Any] | None:
+        """`info/link.json` with its entry points checked. Raises `entry_point_invalid` or a `json_*` code."""
+        value = self._object(LINK)
+        noarch = value.get("noarch") if value else None
+        points = noarch.get("entry_points", ()) if isinstance(noarch, dict) else ()
+        if not isinstance(points, (list, tuple)):
+            raise PackageRefused("The entry points in info/link.json are not a list.", code="entry_point_invalid")
+        for point in points:
+            if not isinstance(point, str) or len(point) > 1_000 or not _ENTRY_POINT.fullmatch(point):
+                raise PackageRefused(
+                    f"The entry point {str(point)[:80]!r} is not of the form 'command = module:function'.",
+                    code="entry_point_invalid",
+                )
+        return value
+
+    def run_exports(self) -> dict[str, list[str]]:
+        """`info/run_exports.json`: a map, or a list that means {"weak": list}. {} if there is none.
+
+        Raises `run_exports_invalid` or a `json_*` code.
+        """
+        if RUN_EXPORTS not in self._json:
+            return {}
+        value = jsontext.loads(self._json[RUN_EXPORTS])
+        if type(value) is list:
+            value = {"weak": value}
+        good = type(value) is dict and all(
+            key in _RUN_EXPORTS and type(specs) is list and all(type(spec) is str for spec in specs)
+            for key, specs in value.items()
+        )
+        if not good:
+            raise PackageRefused(
+                "info/run_exports.json is not a map of weak, strong, weak_constrains, strong_constrains or noarch "
+                "to lists of strings.",
+                code="run_exports_invalid",
+            )
+        exports: dict[str, list[str]] = value
+        return exports
+
+    def licences(self) -> tuple[tuple[str, str], ...]:
+        """Name below `info/licenses/` and text of each licence that is text."""
+        return tuple(
+            (path.decode().removeprefix("info/").removeprefix("licenses/"), data.decode(errors="replace"))
+            for path, data in sorted(self._texts.items())
+            if path not in _RECIPES and b"\0" not in data
+        )
+
+    def recipe(self) -> str | None:
+        for path in _RECIPES:
+            data = self._texts.get(path)
+            if data is not None and b"\0" not in data:
+                return data.decode(errors="replace")
+        return None
+
+    def paths(self, *, required: bool) -> Listing | None:
+        """`info/paths.json`. Raises `paths_missing`, `paths_invalid` or a `json_*` code."""
+        data = self._json.pop(PATHS, None)  # up to 64 MiB: not kept beside its value
+        if data is None:
+            if required:
+                raise PackageRefused(
+                    "The package has no info/paths.json; build it with a newer tool.", code="paths_missing"
+                )
+            return None
+        return _listing(jsontext.loads(data), self._limits)
+
+    def _object(self, path: bytes) -> dict[str, Any] | None:
+        if path not in self._json:
+            return None
+        value = jsontext.loads(self._json[path])
+        if type(value) is not dict:
+            raise PackageRefused(f"{path.decode()} is not a JSON object.", code="json_invalid")
+        return value
+
+
+class Listing:
+    """`info/paths.json` in sum, with a hash of each path (as in `tarpaths.Tree`) to hold against the payload."""
+
+    def __init__(self, summary: PathsSummary, names: set[int], *, folded_twice: bool) -> None:
+        self.summary = summary
+        self.names = names
+        self.folded_twice = folded_twice
+
+
+def _listing(value: Any, limits: Limits) -> Listing:
+    entries = value.get("paths") if type(value) is dict else None
+    version = value.get("paths_version") if type(value) is dict else None
+    if type(entries) is not list or type(version) is not int or version != 1:
+        raise PackageRefused("info/paths.json is not a list of paths of version 1.", code="paths_invalid")
+    if len(entries) > limits.payload_members:
+        raise PackageRefused("info/paths.json lists too many paths.", code="paths_invalid")
+    names: set[int] = set()
+    folded: set[str] = set()
+    scripts = []
+    size = 0
+    most = limits.payload_size
+    for entry in entries:
+        path = entry.get("_path") if type(entry) is dict else None
+        length = entry.get("size_in_bytes", 0) if path is not None else None
+        if type(path) is not str or type(length) is not int or not 0 <= length <= most:
+            raise PackageRefused(f"info/paths.json has an entry that is none: {str(entry)[:80]}.", code="paths_invalid")
+        raw = path.encode()
+        if b"\\" in raw:
+            raise PackageRefused(f"info/paths.json has a path with a backslash: {shown(raw)}.", code="paths_invalid")
+        key = hash(clean(raw, limits, code="paths_invalid"))
+        if key in names:
+            raise PackageRefused(f"info/paths.json lists {shown(raw)} twice.", code="paths_invalid")
+        names.add(key)
+        folded.add(path.casefold())
+        size += length
+        if is_script(path):
+            scripts.append(path)
+    summary = PathsSummary(files=len(entries), size=size, scripts=tuple(sorted(scripts)))
+    return Listing(summary, names, folded_twice=len(folded) != len(names))
