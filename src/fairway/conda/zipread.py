@@ -98,8 +98,7 @@ def _directory(source: Source) -> tuple[int, int, int]:
     if tail[:4] != END or len(tail) < _END.size:
         if head[:3] == b"BZh":
             raise PackageRefused("The file is named .conda but is a .tar.bz2.", code="format_mismatch")
-        reach = min(size, _END.size + _MAX16)
-        if size > _END.size and END in source.at(size - reach, reach):
+        if _has_end(source, size):
             raise PackageRefused("Something follows the end of the .conda file's directory.", code="zip_trailing")
         raise PackageRefused("The .conda file has no end record: it is cut off or no ZIP.", code="archive_truncated")
     _, disk, first_disk, here, count, length, offset, comment = _END.unpack(tail)
@@ -116,8 +115,17 @@ def _directory(source: Source) -> tuple[int, int, int]:
     if count <= _LOOK_AT and head != LOCAL and count:
         raise PackageRefused("The .conda file does not begin with its first member.", code="zip_prefix")
     if count <= _LOOK_AT and offset + length != end:
+        if _has_end(source, size - _END.size):
+            raise PackageRefused("The .conda file has two end records.", code="zip_trailing")
         raise PackageRefused("The .conda file's directory is not where its end record says.", code="zip_cd_mismatch")
     return offset, end, count
+
+
+def _has_end(source: Source, before: int) -> bool:
+    """Whether a whole end record lies in what a comment could cover before a position; only asked to name an error."""
+    start = max(0, before - _END.size - _MAX16)
+    at = source.at(start, before - start).find(END)
+    return 0 <= at <= before - start - _END.size
 
 
 def _directory64(source: Source, at: int, count: int, length: int, offset: int) -> tuple[int, int, int, int]:
