@@ -237,7 +237,8 @@ def test_no_linked_folder_is_followed(store, tmp_path):
     assert store.stat(KEY) is None
     with pytest.raises(Unavailable):
         store.put(KEY, DATA)
-    assert list(store.list("")) == []
+    assert store.local_path(KEY) is None
+    assert list(store.list("")) == list(store.list("packages/")) == []
 
 
 def test_only_this_user_may_enter(store):

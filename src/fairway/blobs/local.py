@@ -108,30 +108,25 @@ class LocalBlobs:
 
     def list(self, prefix: str) -> Iterator[Entry]:
         todo = [check_prefix(prefix)]
-        with _ours():
-            while todo:
-                folder = todo.pop()
-                with (
-                    contextlib.suppress(FileNotFoundError, NotADirectoryError),
-                    os.scandir(self.root / folder) as found,
-                ):
+        while todo:
+            path = todo.pop()
+            try:
+                with self._inside(path.split("/")[:-1]) as folder, os.scandir(folder) as found:
                     for entry in found:
-                        if not folder and entry.name in _NOT_BLOBS:
-                            continue
                         if entry.is_dir(follow_symlinks=False):
-                            todo.append(f"{folder}{entry.name}/")
+                            if path or entry.name not in _NOT_BLOBS:
+                                todo.append(f"{path}{entry.name}/")
                         elif entry.is_file(follow_symlinks=False):
                             with contextlib.suppress(FileNotFoundError):
                                 at = entry.stat(follow_symlinks=False)
                                 when = datetime.fromtimestamp(at.st_mtime, UTC)
-                                yield Entry(f"{folder}{entry.name}", at.st_size, when)
+                                yield Entry(f"{path}{entry.name}", at.st_size, when)
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise failure(error) from error
 
     def local_path(self, key: Key) -> Path | None:
-        path = self.root.joinpath(*_parts(key))
-        try:
-            return path if modes.S_ISREG(os.lstat(path).st_mode) else None
-        except OSError:
-            return None
+        return self.root / key.path if self.stat(key) else None
 
     def presign(self, key: Key, seconds: int, *, filename: str | None = None, media_type: str) -> str | None:  # noqa: ARG002 - the protocol's
         return None
@@ -247,13 +242,19 @@ class LocalBlobs:
     def _folder(self, key: Key) -> Iterator[tuple[int, str]]:
         """The descriptor of the folder of a blob that should exist, and the blob's name in it."""
         *folders, name = _parts(key)
+        with self._inside(folders) as fd:
+            yield fd, name
+
+    @contextlib.contextmanager
+    def _inside(self, folders: Sequence[str]) -> Iterator[int]:
+        """The descriptor of the innermost of `folders`, none of which may be a link."""
         fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for folder in folders:
                 inner = os.open(folder, _FOLDER, dir_fd=fd)
                 os.close(fd)
                 fd = inner
-            yield fd, name
+            yield fd
         finally:
             os.close(fd)
 
