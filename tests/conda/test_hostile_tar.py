@@ -86,6 +86,11 @@ TARS = {
         [Member("p/q/s", type=b"2", link=".."), Member("p/q/u", type=b"2", link="s/../..")],
         "symlink_escape",
     ),
+    "H57 too many winding links": (
+        [pax({"linkpath": "a/../" * 500 + "b"}), Member("x", type=b"2")]
+        + [m for i in range(1000) for m in (pax({"linkpath": "a/../b"}), Member(f"x{i}", type=b"2"))],
+        "tar_link",
+    ),
     "H57 by long link": ([long_name("/" + "x" * 200, b"K"), Member("a", type=b"2")], "symlink_escape"),
     "H57 by pax": ([pax({"linkpath": "/x"}), Member("a", type=b"2")], "symlink_escape"),
     "H58 same": ([Member("a"), Member("a")], "tar_duplicate"),

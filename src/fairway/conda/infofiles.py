@@ -38,7 +38,9 @@ _ENTRY_POINT = re.compile(
 
 def is_script(path: str) -> bool:
     """Whether conda would run this file at install or removal of the package."""
-    return path.startswith(("bin/.", "Scripts/.")) and _SCRIPT.fullmatch(path) is not None
+    if not path.startswith(("bin/.", "Scripts/.")) or not path.endswith((".sh", ".bat")):
+        return False  # without the ending, the expression would try each "-pre-" of a hostile name
+    return _SCRIPT.fullmatch(path) is not None
 
 
 class InfoFiles:
