@@ -35,7 +35,8 @@ class Settings(BaseModel):
         None, description="The address people use, with its path if any; default: http://HOST:PORT"
     )
     database_url: str | None = Field(
-        None, description="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; default: fairway.db in the data folder"
+        None,
+        description="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; default: fairway.db in the data folder",
     )
     storage_url: str | None = Field(
         None, description="file:///FOLDER or s3://BUCKET/PREFIX (also gs:, az:); default: blobs in the data folder"
@@ -138,10 +139,16 @@ def read_file(path: Path, *, required: bool) -> dict[str, Any]:
         raise SetupError(f"The settings file {path} cannot be read: {error}.") from None
 
 
-def as_environment(loaded: Loaded) -> dict[str, str]:
-    """The same settings as variables, for the processes that `serve --workers` starts."""
+def hand_over(loaded: Loaded) -> None:
+    """Put the settings into this process's environment, for the processes that `serve --workers` starts."""
     values = loaded.settings.model_dump(mode="json", exclude_none=True)
-    return {PREFIX + name.upper(): str(value) for name, value in values.items()} | {PREFIX + "CONFIG": os.devnull}
+    os.environ.update({PREFIX + name.upper(): str(value) for name, value in values.items()})
+    os.environ[PREFIX + "CONFIG"] = os.devnull
+
+
+def command_name() -> str:
+    """How people call the command line here: `./dev` says when it stands before it."""
+    return os.environ.get(PREFIX + "COMMAND") or "fairway"
 
 
 def shown(name: str, value: Any) -> str:

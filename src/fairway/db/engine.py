@@ -43,7 +43,9 @@ class Database:
             self.is_sqlite = False
             self._open_postgresql()
         else:
-            raise SetupError(f"The database URL must begin with sqlite:/// or postgresql://, not {self.url.drivername}.")
+            raise SetupError(
+                f"The database URL must begin with sqlite:/// or postgresql://, not {self.url.drivername}."
+            )
         self._read = sessionmaker(self.reader, autoflush=False, expire_on_commit=False)
         self._write = sessionmaker(self.writer, autoflush=False, expire_on_commit=False)
 

@@ -194,6 +194,16 @@ class Detail(Base):
     warnings: Mapped[Any] = mapped_column(Json)
 
 
+class Attestation(Base):
+    """The attestations of a file (CEP 50): the array as clients fetch it, and its sha256, which the record names."""
+
+    __tablename__ = "attestations"
+
+    artifact_id: Mapped[int] = mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), primary_key=True)
+    sidecar: Mapped[bytes]
+    sha256: Mapped[str]
+
+
 class Download(Base):
     __tablename__ = "downloads"
 

@@ -89,6 +89,14 @@ def require(actor: Actor, action: Action, gate: Gate | None, role: Role | None) 
         raise NotAllowed(f"You may not {action.words} {gate.name}: that needs the role {action.role.text!r} in it.")
 
 
+def require_known(actor: Actor) -> None:
+    """Pass for somebody with a good key. Raises: AuthRequired, TokenInvalid."""
+    if actor.invalid:
+        raise TokenInvalid
+    if not actor.is_known:
+        raise AuthRequired("Sign in first: send an API key, for example as 'Authorization: Bearer KEY'.")
+
+
 def gate_of(channel: Channel) -> Gate:
     return Gate(channel.id, channel.name, Visibility(channel.visibility), channel.allow_overwrite)
 
@@ -114,7 +122,7 @@ def channel_for(session: Session, actor: Actor, action: Action, name: str) -> Ch
     return channel
 
 
-def visible_to(actor: Actor) -> Select[tuple[int]]:
+def visible_to(actor: Actor) -> Select[int]:
     """The ids of every channel the actor may read, as a subquery: whatever lists or counts goes through this."""
     query = select(Channel.id).where(Channel.deleted_at.is_(None))
     if actor.console:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
+import orjson
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -13,6 +15,8 @@ from fairway.errors import NotFound
 from fairway.registry import access, statistics
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class FileView:
 
 
 @dataclass(frozen=True, slots=True)
-class Page[T]:
+class Page(Generic[T]):
     """One page of a listing; `cursor` asks for the next, none on the last."""
 
     items: list[T] = field(default_factory=list)
@@ -116,10 +120,8 @@ def channel_data(session: Session, channel_id: int) -> bytes:
     return channeldata(subdirs, (_newest(row, where[name]) for name, row in found.items()))
 
 
-def _newest(row: object, subdirs: set[str]) -> Newest:
-    import orjson  # noqa: PLC0415
-
-    name, version, about, record, exports = tuple(row)  # type: ignore[arg-type, call-overload]
+def _newest(row: Any, subdirs: set[str]) -> Newest:
+    name, version, about, record, exports = row
     timestamp = orjson.loads(record).get("timestamp")
     return Newest(
         name=name,

@@ -9,9 +9,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from fairway.conda.names import ChannelName
-from fairway.db.models import Channel, Member, User
+from fairway.db.models import Channel, Member, Subdir, User
 from fairway.errors import Invalid, NameTaken, NotAllowed, NotFound
-from fairway.registry import access, audit
+from fairway.registry import access, audit, index
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor, Role, Scope, Visibility
 
@@ -113,12 +113,37 @@ def update_channel(session: Session, actor: Actor, name: str, change: Change, *,
     return view(channel)
 
 
+def set_quota(session: Session, actor: Actor, name: str, quota: int | None, *, now: int) -> None:
+    """Bound a channel's files to `quota` bytes; for administrators. What is there already stays."""
+    channel = access.channel_for(session, actor, Action.READ, name)
+    if not actor.is_admin or actor.scope < Scope.ADMIN:
+        raise NotAllowed("Only an administrator can set a quota.")
+    audit.note(session, actor, "channel.quota", name, now=now, channel_id=channel.id, quota=[channel.quota, quota])
+    channel.quota = quota
+
+
 def delete_channel(session: Session, actor: Actor, name: str, *, now: int) -> None:
     """Take a channel away from everybody at once. Its name and bytes are kept until the sweep, so that a mistake can be
-    mended. Raises as access.require does for MANAGE."""
+    mended. Raises as access.require does for MANAGE.
+    """
     channel = access.channel_for(session, actor, Action.MANAGE, name)
     channel.deleted_at = now
     audit.note(session, actor, "channel.delete", name, now=now, channel_id=channel.id, artifacts=channel.artifacts)
+
+
+def reindex(session: Session, actor: Actor, name: str, subdir: str | None, *, now: int) -> dict[int, int]:
+    """Have the index of a channel, or of one subdir, built anew from its rows; `{subdir id: change number}`.
+
+    Raises: as access.require does for REINDEX; NotFound: no such subdir.
+    """
+    channel = access.channel_for(session, actor, Action.REINDEX, name)
+    query = select(Subdir.id, Subdir.name).where(Subdir.channel_id == channel.id).order_by(Subdir.id)
+    found = [row.id for row in session.execute(query) if subdir in {None, row.name}]
+    if subdir is not None and not found:
+        raise NotFound(f"There is no subdir {subdir} in {name}.")
+    changes = {subdir_id: index.touch(session, subdir_id) for subdir_id in found}
+    audit.note(session, actor, "channel.reindex", subdir or "*", now=now, channel_id=channel.id)
+    return changes
 
 
 def set_member(session: Session, actor: Actor, name: str, user: str, role: Role | None, *, now: int) -> None:
@@ -134,7 +159,9 @@ def set_member(session: Session, actor: Actor, name: str, user: str, role: Role 
     if member is not None and member.role == Role.OWNER.text and role is not Role.OWNER:
         owners = select(func.count()).where(Member.channel_id == channel.id, Member.role == Role.OWNER.text)
         if session.scalar(owners) == 1:
-            raise Invalid(f"{user} is the last owner of {name}: give the channel another owner first.", code="last_owner")
+            raise Invalid(
+                f"{user} is the last owner of {name}: give the channel another owner first.", code="last_owner"
+            )
     if role is None:
         if member is not None:
             session.delete(member)
@@ -156,10 +183,19 @@ def set_member(session: Session, actor: Actor, name: str, user: str, role: Role 
 def list_members(session: Session, actor: Actor, name: str) -> list[MemberView]:
     channel = access.channel_for(session, actor, Action.SEE_MEMBERS, name)
     query = select(User.name, Member.role, Member.added_at).join(User, User.id == Member.user_id)
-    return [MemberView(*row) for row in session.execute(query.where(Member.channel_id == channel.id).order_by(User.name))]
+    return [
+        MemberView(*row) for row in session.execute(query.where(Member.channel_id == channel.id).order_by(User.name))
+    ]
 
 
-def list_channels(session: Session, actor: Actor, *, after: str = "", limit: int | None = None) -> Sequence[ChannelView]:
+def show(session: Session, actor: Actor, name: str) -> ChannelView:
+    """Raises: as access.require does for READ."""
+    return view(access.channel_for(session, actor, Action.READ, name))
+
+
+def list_channels(
+    session: Session, actor: Actor, *, after: str = "", limit: int | None = None
+) -> Sequence[ChannelView]:
     """The channels the actor may read, by name; `after` is the last name of the page before."""
     query = select(Channel).where(Channel.id.in_(access.visible_to(actor)), Channel.name > after).order_by(Channel.name)
     return [view(channel) for channel in session.scalars(query.limit(limit))]

@@ -15,8 +15,9 @@ import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
@@ -24,10 +25,10 @@ from fairway.blobs.keys import Key
 from fairway.blobs.staging import StagedFile, StagingArea
 from fairway.blobs.store import BlobStore
 from fairway.conda import repodata, shards
-from fairway.conda.record import Section, key_of
-from fairway.conda.repodata import Entry
+from fairway.conda.record import Section
+from fairway.conda.repodata import Entry, key_of
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Pointer, Record, Retired, Shard, Subdir
+from fairway.db.models import Artifact, Pointer, Record, Shard, Subdir
 from fairway.registry import sweep
 
 if sys.version_info >= (3, 14):
@@ -133,7 +134,7 @@ def catch_up(session: Session, subdir_id: int, known: NameMap, built: int) -> No
         known.shards = {}
     elif known.built:
         query = query.where(Shard.changed > known.built)
-    fresh = {name: sha256 for name, sha256 in session.execute(query)}
+    fresh = dict(session.execute(query).tuples().all())
     known.shards = merge(known.shards, fresh)
     known.built = built
 
@@ -146,9 +147,7 @@ def merge(old: dict[str, bytes], new: dict[str, bytes | None]) -> dict[str, byte
     return {name: value for name, value in sorted(merged.items()) if value is not None}
 
 
-def put_shards(
-    database: Database, blobs: BlobStore, state: State, names: Sequence[str]
-) -> dict[str, bytes | None]:
+def put_shards(database: Database, blobs: BlobStore, state: State, names: Sequence[str]) -> dict[str, bytes | None]:
     """Encode and store the shards of some names; each name's hash, none for one without a visible record."""
     found: dict[str, list[Entry]] = {name: [] for name in names}
     with database.read() as session:
@@ -211,9 +210,7 @@ def flip_shards(
 # --- flat ----------------------------------------------------------------------------------------------------------
 
 
-def build_flat(
-    database: Database, blobs: BlobStore, staging: StagingArea, subdir_id: int, *, now: int
-) -> int:
+def build_flat(database: Database, blobs: BlobStore, staging: StagingArea, subdir_id: int, *, now: int) -> int:
     """Publish repodata.json, run_exports.json and their .zst; the change number they have reached.
 
     Memory stays constant: rows stream from one snapshot into files. Raises: StorageFull, Unavailable.
@@ -226,15 +223,18 @@ def build_flat(
             return state.flat_built
         gone = select(Artifact.filename).where(Artifact.subdir_id == subdir_id, Artifact.deleted_at.is_not(None))
         removed = list(session.scalars(gone))
-        with Sheet(staging) as plain, Sheet(staging) as packed, Sheet(staging) as exports, Sheet(staging) as exports_zst:
+        with (
+            Sheet(staging) as plain,
+            Sheet(staging) as packed,
+            Sheet(staging) as exports,
+            Sheet(staging) as exports_zst,
+        ):
             write_both(repodata.repodata(state.subdir, entries_of(session, subdir_id), removed), plain, packed)
             write_both(repodata.run_exports(state.subdir, entries_of(session, subdir_id)), exports, exports_zst)
             session.rollback()  # the snapshot has served
             sheets = dict(zip(FLAT, (plain, packed, exports, exports_zst), strict=True))
             documents = {kind: sheet.document() for kind, sheet in sheets.items()}
-            wanted = {
-                kind: keys.document(state.channel_id, state.subdir, kind, documents[kind][0]) for kind in sheets
-            }
+            wanted = {kind: keys.document(state.channel_id, state.subdir, kind, documents[kind][0]) for kind in sheets}
             sweep.reclaim(database, [key.path for key in wanted.values()])
             for kind, sheet in sheets.items():
                 blobs.put_file(wanted[kind], sheet.staged.path)
@@ -260,7 +260,7 @@ class Sheet:
     def __init__(self, staging: StagingArea) -> None:
         self.staged: StagedFile = staging.open(sys.maxsize)
 
-    def __enter__(self) -> Sheet:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -334,7 +334,8 @@ def put_objects(database: Database, blobs: BlobStore, objects: Sequence[tuple[Ke
 
 def empty_documents(subdir: str) -> dict[str, bytes]:
     """The index of a subdir nothing was ever published to. It is served rather than a 404, because rattler remembers a
-    missing shard index for ever and never asks that subdir for shards again."""
+    missing shard index for ever and never asks that subdir for shards again.
+    """
     plain = b"".join(repodata.repodata(subdir, (), ()))
     exports = b"".join(repodata.run_exports(subdir, ()))
     return {

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Pointer, Subdir
+from fairway.db.models import Artifact, Attestation, Pointer, Subdir
 from fairway.registry import access, tokens
 from fairway.registry.access import Gate
 from fairway.registry.actor import INVALID, NOBODY, Actor, Role
@@ -23,7 +23,7 @@ from fairway.registry.index import Document
 ENTRIES_MAX = 50_000
 
 
-class Miss(Exception):  # noqa: N818
+class Miss(Exception):
     """The answer is not at hand; ask again with `rows=True`, in a thread that may wait for the database."""
 
 
@@ -103,6 +103,11 @@ class Lookup:
         file: File | None = self._find(_file, channel_id, subdir, filename, rows=rows)
         return file
 
+    def sidecar(self, artifact_id: int, *, rows: bool) -> bytes | None:
+        """A file's attestations, as clients fetch them."""
+        sidecar: bytes | None = self._find(_sidecar, artifact_id, rows=rows)
+        return sidecar
+
     def level(self, channel_id: int, *, rows: bool) -> int:
         """A number that grows with every change in any subdir of the channel."""
         level: int = self._find(_level, channel_id, rows=rows)
@@ -133,9 +138,10 @@ def _shelf(session: Session, channel_id: int, subdir: str) -> Shelf | None:
     subdir_id, changed, pointer = row
     if pointer is None:
         return Shelf(subdir_id, changed, 0, 0, {}, 0, 0)
-    documents = {kind: (str(sha256), int(size)) for kind, (sha256, size) in (
-        {**(pointer.shards or {}), **(pointer.flat or {})}
-    ).items()}
+    documents = {
+        kind: (str(sha256), int(size))
+        for kind, (sha256, size) in ({**(pointer.shards or {}), **(pointer.flat or {})}).items()
+    }
     return Shelf(
         subdir_id, changed, pointer.shards_built, pointer.flat_built, documents, pointer.shards_at, pointer.flat_at
     )
@@ -156,5 +162,11 @@ def _file(session: Session, channel_id: int, subdir: str, filename: str) -> File
     return None if row is None else File(*row)
 
 
+def _sidecar(session: Session, artifact_id: int) -> bytes | None:
+    return session.scalar(select(Attestation.sidecar).where(Attestation.artifact_id == artifact_id))
+
+
 def _level(session: Session, channel_id: int) -> int:
-    return session.scalar(select(func.coalesce(func.sum(Subdir.changed), 0)).where(Subdir.channel_id == channel_id)) or 0
+    return (
+        session.scalar(select(func.coalesce(func.sum(Subdir.changed), 0)).where(Subdir.channel_id == channel_id)) or 0
+    )

@@ -7,21 +7,23 @@ index. A crash in between leaves an orphan blob, which harms nobody; never a row
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
-from sqlalchemy import exists, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
 from fairway.blobs.staging import Digest, StagedFile
 from fairway.blobs.store import BlobStore
+from fairway.conda import attestation as attestations
 from fairway.conda import record as records
 from fairway.conda import version
 from fairway.conda.artifact import Artifact as Facts
 from fairway.conda.names import Filename
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Channel, Detail, Package, Record, Retired, Shard, Subdir
+from fairway.db.models import Artifact, Attestation, Channel, Detail, Package, Record, Retired, Shard, Subdir
+from fairway.db.upsert import insert_missing, upsert
 from fairway.errors import ArtifactExists, FeatureOff, Invalid, NotAllowed, QuotaExceeded
 from fairway.registry import access, audit, sweep
 from fairway.registry.access import Action
@@ -37,12 +39,14 @@ class Received:
 
     facts: Facts
     digest: Digest
+    sidecar: bytes | None = None  # its attestations, as clients will fetch them
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
     """What became of an upload. `change` is the subdir's change number that the index has to reach; `created` is false
-    when the very same file was there already."""
+    when the very same file was there already.
+    """
 
     channel: str
     subdir: str
@@ -75,24 +79,44 @@ def accept(
     *,
     subdir: str | None,
     sha256: str | None,
+    attestation: bytes | None = None,
+    channel_url: str,
     force: bool,
     same_is_fine: bool,
     now: int,
 ) -> Published:
     """Bring one staged file in. Slow work comes first; the transaction at the end is short.
 
-    `subdir` is where the sender wants it, if the request says; `sha256` what the sender declares, if anything.
+    `subdir` is where the sender wants it, if the request says; `sha256` what the sender declares, if anything;
+    `attestation` a Sigstore bundle that must fit the file and `channel_url`.
     `same_is_fine` answers identical bytes under a name that exists as success instead of `ArtifactExists`.
 
     Raises: as `receive` and `publish` do.
     """
-    received = receive(intake, staged, filename, subdir=subdir, sha256=sha256, now=now)
+    received = receive(
+        intake,
+        staged,
+        filename,
+        subdir=subdir,
+        sha256=sha256,
+        attestation=attestation,
+        channel_url=channel_url,
+        now=now,
+    )
     with intake.database.write() as session:
         return publish(session, received, actor=actor, channel=channel, force=force, same_is_fine=same_is_fine, now=now)
 
 
 def receive(
-    intake: Intake, staged: StagedFile, filename: Filename, *, subdir: str | None, sha256: str | None, now: int
+    intake: Intake,
+    staged: StagedFile,
+    filename: Filename,
+    *,
+    subdir: str | None,
+    sha256: str | None,
+    attestation: bytes | None,
+    channel_url: str,
+    now: int,
 ) -> Received:
     """Check a staged file and put it into the store under its hash.
 
@@ -108,10 +132,14 @@ def receive(
             code="digest_mismatch",
         )
     facts = intake.reader.read(staged.path, filename, subdir=subdir, now_ms=now)
+    sidecar = None
+    if attestation is not None:
+        attestations.check(attestation, filename=filename.text, sha256=digest.sha256, channel_url=channel_url)
+        sidecar = attestations.sidecar([attestation])
     key = keys.package(digest.sha256)
     sweep.reclaim(intake.database, [key.path])
     intake.blobs.put_file(key, staged.path)
-    return Received(facts, digest)
+    return Received(facts, digest, sidecar)
 
 
 def publish(
@@ -169,9 +197,8 @@ def subdir_for_change(session: Session, channel_id: int, name: str) -> Subdir:
     query = select(Subdir).where(Subdir.channel_id == channel_id, Subdir.name == name).with_for_update()
     subdir = session.scalar(query)
     if subdir is None:
-        insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
         values = {"channel_id": channel_id, "name": name, "changed": 0}
-        session.execute(insert(Subdir).values(values).on_conflict_do_nothing(["channel_id", "name"]))
+        insert_missing(session, Subdir, values, key=["channel_id", "name"])
         subdir = session.scalars(query).one()
     return subdir
 
@@ -218,7 +245,6 @@ def package_for(session: Session, channel_id: int, facts: Facts, *, now: int, ne
     query = select(Package).where(Package.channel_id == channel_id, Package.name == facts.name)
     package = session.scalar(query.with_for_update())
     if package is None:
-        insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
         values = {
             "channel_id": channel_id,
             "name": facts.name,
@@ -230,7 +256,7 @@ def package_for(session: Session, channel_id: int, facts: Facts, *, now: int, ne
             "summary": "",
             "licence": "",
         }
-        session.execute(insert(Package).values(values).on_conflict_do_nothing(["channel_id", "name"]))
+        insert_missing(session, Package, values, key=["channel_id", "name"])
         package = session.scalars(query.with_for_update()).one()
     key = version.sort_key(facts.version)
     if key >= package.version_key:
@@ -265,9 +291,8 @@ def write_rows(
     row.indexed_at, row.uploaded_by, row.deleted_at, row.purged_at = now, actor.user_id, None, None
     session.add(row)
     session.flush()
-    if old is not None and (detail := session.get(Detail, row.id)) is not None:
-        session.delete(detail)
-        session.flush()
+    for kind in (Detail, Attestation):
+        session.execute(delete(kind).where(kind.artifact_id == row.id))
     session.add(
         Detail(
             artifact_id=row.id,
@@ -285,6 +310,9 @@ def write_rows(
         "size": digest.size,
         "indexed_timestamp": now,
     }
+    if received.sidecar is not None:
+        entry["attestations_sha256"] = hashlib.sha256(received.sidecar).hexdigest()
+        session.add(Attestation(artifact_id=row.id, sidecar=received.sidecar, sha256=str(entry["attestations_sha256"])))
     session.add(
         Record(
             subdir_id=subdir.id,
@@ -297,16 +325,14 @@ def write_rows(
     )
     mark_name(session, subdir, facts.name)
     path = keys.package(digest.sha256).path
-    session.execute(Retired.__table__.delete().where(Retired.path == path))  # type: ignore[attr-defined]
+    session.execute(delete(Retired).where(Retired.path == path))
     return row
 
 
 def mark_name(session: Session, subdir: Subdir, name: str) -> None:
     """Say that this package's shard has to be built anew, as part of the subdir's present change."""
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     values = {"subdir_id": subdir.id, "name": name, "changed": subdir.changed, "sha256": None}
-    statement = insert(Shard).values(values)
-    session.execute(statement.on_conflict_do_update(["subdir_id", "name"], set_={"changed": subdir.changed}))
+    upsert(session, Shard, [values], key=["subdir_id", "name"], replace=["changed"])
 
 
 def withdraw_record(session: Session, artifact: Artifact) -> None:
@@ -319,9 +345,7 @@ def withdraw_record(session: Session, artifact: Artifact) -> None:
 
 def retire_bytes(session: Session, artifact: Artifact, *, now: int) -> None:
     """The artifact is about to be made of other bytes: let the old ones go if no other file is made of them."""
-    other = exists().where(
-        Artifact.sha256 == artifact.sha256, Artifact.id != artifact.id, Artifact.purged_at.is_(None)
-    )
+    other = exists().where(Artifact.sha256 == artifact.sha256, Artifact.id != artifact.id, Artifact.purged_at.is_(None))
     if artifact.purged_at is None and not session.scalar(select(other)):
         sweep.retire(session, [keys.package(artifact.sha256).path], now=now)
 

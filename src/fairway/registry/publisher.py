@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
-from sqlalchemy import update
+from sqlalchemy import true, update
 
 from fairway.blobs.staging import StagingArea
 from fairway.blobs.store import BlobStore
@@ -45,9 +45,7 @@ class Slot:
 class Publisher:
     """Thread-safe. `clock` gives the time in ms."""
 
-    def __init__(
-        self, database: Database, blobs: BlobStore, staging: StagingArea, *, clock: Callable[[], int]
-    ) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, staging: StagingArea, *, clock: Callable[[], int]) -> None:
         self._database, self._blobs, self._staging, self._clock = database, blobs, staging, clock
         self._slots: dict[tuple[int, bool], Slot] = {}
         self._lock = threading.Lock()
@@ -93,9 +91,7 @@ class Publisher:
         started = time.monotonic()
         try:
             if flat:
-                reached = index.build_flat(
-                    self._database, self._blobs, self._staging, subdir_id, now=self._clock()
-                )
+                reached = index.build_flat(self._database, self._blobs, self._staging, subdir_id, now=self._clock())
             else:
                 reached = index.build_shards(self._database, self._blobs, subdir_id, slot.names, now=self._clock())
         finally:
@@ -163,7 +159,9 @@ class Publisher:
             delay = BACKOFF_SECONDS[min(tries, len(BACKOFF_SECONDS) - 1)]
             self._failures[subdir_id, flat] = (tries + 1, time.monotonic() + delay)
             known = isinstance(error, FairwayError)
-            log.warning("index.build", subdir=subdir_id, flat=flat, retry_in=delay, exc_info=not known, error=str(error))
+            log.warning(
+                "index.build", subdir=subdir_id, flat=flat, retry_in=delay, exc_info=not known, error=str(error)
+            )
             return False
         finally:
             if flat:
@@ -173,12 +171,13 @@ class Publisher:
 
     def _lease(self, subdir_id: int, *, give_back: bool = False) -> bool:
         """Whether this process is to build a subdir's flat documents. Only saves double work: the flip decides. On
-        SQLite there is one server process, so there is nobody to take turns with."""
+        SQLite there is one server process, so there is nobody to take turns with.
+        """
         if self._database.is_sqlite:
             return True
         now = self._clock()
         with self._database.write() as session:
-            free = True if give_back else Pointer.lease_until < now
+            free = true() if give_back else Pointer.lease_until < now
             taken = session.execute(
                 update(Pointer)
                 .where(Pointer.subdir_id == subdir_id, free)

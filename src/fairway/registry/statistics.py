@@ -6,11 +6,11 @@ import threading
 from collections import Counter
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from fairway.db.engine import Database
 from fairway.db.models import Artifact, Download
+from fairway.db.upsert import upsert
 from fairway.registry import tokens
 
 DAY_MS = 86_400_000
@@ -56,7 +56,6 @@ class Counts:
 
 
 def add_downloads(session: Session, counts: Counter[tuple[int, int]]) -> None:
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     # a file may have been swept since
     wanted = {artifact_id for artifact_id, _ in counts}
     there = set(session.scalars(select(Artifact.id).where(Artifact.id.in_(wanted))))
@@ -66,9 +65,7 @@ def add_downloads(session: Session, counts: Counter[tuple[int, int]]) -> None:
         if artifact_id in there
     ]
     for begin in range(0, len(rows), 500):
-        statement = insert(Download).values(rows[begin : begin + 500])
-        total = Download.count + statement.excluded.count
-        session.execute(statement.on_conflict_do_update(["artifact_id", "day"], set_={"count": total}))
+        upsert(session, Download, rows[begin : begin + 500], key=["artifact_id", "day"], add=["count"])
 
 
 def downloads_of(session: Session, artifact_ids: list[int]) -> dict[int, int]:

@@ -13,13 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import delete, exists, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
 from fairway.blobs import keys
 from fairway.blobs.store import BlobStore
 from fairway.db.engine import Database
 from fairway.db.models import Artifact, Channel, Retired, Subdir
+from fairway.db.upsert import upsert
 
 BATCH = 500
 
@@ -34,10 +34,8 @@ class Swept:
 def retire(session: Session, paths: Iterable[str], *, now: int) -> None:
     """Say that nothing refers to these objects any more."""
     rows = [{"path": path, "retired_at": now} for path in sorted(set(paths))]
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     for begin in range(0, len(rows), BATCH):
-        statement = insert(Retired).values(rows[begin : begin + BATCH])
-        session.execute(statement.on_conflict_do_update(["path"], set_={"retired_at": now}))
+        upsert(session, Retired, rows[begin : begin + BATCH], key=["path"], replace=["retired_at"])
 
 
 def reclaim(database: Database, paths: Iterable[str]) -> None:

@@ -209,6 +209,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("token_id", "channel_id"),
     )
     op.create_table(
+        "attestations",
+        sa.Column("artifact_id", ID, nullable=False),
+        sa.Column("sidecar", sa.LargeBinary(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["artifact_id"], ["artifacts.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("artifact_id"),
+    )
+    op.create_table(
         "details",
         sa.Column("artifact_id", ID, nullable=False),
         sa.Column("about", sa.LargeBinary(), nullable=False),
@@ -232,6 +240,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("downloads")
     op.drop_table("details")
+    op.drop_table("attestations")
     op.drop_table("token_channels")
     op.drop_index("ix_shards_changed", table_name="shards")
     op.drop_table("shards")

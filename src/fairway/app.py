@@ -1,0 +1,165 @@
+"""The parts of one running Fairway, opened and closed together. This is where the clock is read."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import structlog
+
+from fairway.blobs import open_staging, open_store
+from fairway.conda.artifact import Limits
+from fairway.db import migrate
+from fairway.db.engine import Database
+from fairway.errors import FairwayError, SetupError
+from fairway.queue import worker
+from fairway.registry.lookup import Lookup
+from fairway.registry.publish import Intake
+from fairway.registry.publisher import Publisher
+from fairway.registry.statistics import Counts
+from fairway.sandbox.pool import Reader
+from fairway.settings import Loaded
+
+log = structlog.get_logger("fairway.app")
+
+FLUSH_SECONDS = 5.0
+JOBS_SECONDS = 30.0
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Fairway:
+    """One Fairway. `serving` is the server or a worker: it migrates the database, and on SQLite it is the only one."""
+
+    def __init__(self, loaded: Loaded, *, serving: bool = False, migrating: bool = True) -> None:
+        self.settings = settings = loaded.settings
+        self.now = now_ms
+        self._lock: IO[str] | None = None
+        make_data_folder(settings.data)
+        if serving and settings.on_sqlite:
+            self._lock = only_server(settings.data)
+        self.database = Database(settings.database)
+        if migrating:
+            migrate.upgrade(self.database)
+        self.blobs = open_store(settings.storage, data=settings.data, options=loaded.storage_options)
+        self.staging = open_staging(self.blobs, data=settings.data)
+        self.limits = Limits(file_size=settings.max_file_size)
+        self._reader: Reader | None = None
+        self._reader_lock = threading.Lock()
+        self.publisher = Publisher(self.database, self.blobs, self.staging, clock=self.now)
+        self.lookup = Lookup(self.database, clock=self.now)
+        self.counts = Counts()
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def reader(self) -> Reader:
+        """The children that read archives; started by the first who needs them."""
+        with self._reader_lock:
+            if self._reader is None:
+                self._reader = Reader(processes=self.settings.reading_processes, limits=self.limits)
+            return self._reader
+
+    @property
+    def intake(self) -> Intake:
+        return Intake(self.database, self.blobs, self.reader)
+
+    def start(self, handlers: Mapping[str, worker.Handler], recurring: Mapping[str, int]) -> None:
+        """Begin what goes on in the background: the publisher, the counts, the jobs (`fairway.tasks` names them)."""
+        removed = self.staging.clear_dead()
+        if removed:
+            log.info("staging.cleared", files=removed)
+        _ = self.reader
+        self.publisher.start()
+        run_jobs = partial(self._run_jobs, handlers, recurring)
+        for name, target in (("counts", self._flush_counts), ("jobs", run_jobs)):
+            thread = threading.Thread(target=target, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def _flush_counts(self) -> None:
+        while not self._stop.wait(FLUSH_SECONDS):
+            try:
+                self.counts.flush(self.database)
+            except FairwayError as error:
+                log.warning("counts.flush", error=error.detail)
+            except Exception:
+                log.exception("counts.flush")
+
+    def _run_jobs(self, handlers: Mapping[str, worker.Handler], recurring: Mapping[str, int]) -> None:
+        ensured = False
+        while not self._stop.is_set():
+            try:
+                if not ensured:
+                    worker.ensure(self.database, recurring, now=self.now())
+                    ensured = True
+                worker.run_due(self.database, handlers, recurring, clock=self.now)
+            except FairwayError as error:
+                log.warning("jobs.run", error=error.detail)
+            except Exception:
+                log.exception("jobs.run")
+            self._stop.wait(JOBS_SECONDS)
+
+    def close(self) -> None:
+        """Stop the background, write what is still in memory, and let go of everything. May be called twice."""
+        self._stop.set()
+        self.publisher.stop()
+        for thread in self._threads:
+            thread.join(timeout=30)
+        with contextlib.suppress(FairwayError):
+            self.counts.flush(self.database)
+        with self._reader_lock:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+        self.blobs.close()
+        self.database.close()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def make_data_folder(data: Path) -> None:
+    """Raises: SetupError: it cannot be made or written."""
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SetupError(f"The data folder {data} cannot be made: {error.strerror}.") from None
+    if not os.access(data, os.W_OK | os.X_OK):
+        raise SetupError(f"The data folder {data} cannot be written by this user.")
+
+
+def only_server(data: Path) -> IO[str]:
+    """Hold the data folder's lock. The kernel gives it back however the process ends.
+
+    Raises: SetupError: another server has it.
+    """
+    path = data / "server.lock"
+    lock = path.open("a", encoding="ascii")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise SetupError(
+            f"Another Fairway is serving the data folder {data}. One server at a time may use SQLite; for several, use "
+            "PostgreSQL (FAIRWAY_DATABASE_URL)."
+        ) from None
+    return lock

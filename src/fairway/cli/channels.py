@@ -1,0 +1,142 @@
+"""`fairway channel`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from fairway.cli.context import Column, DataOption, JsonOption, listing, moment, opened
+from fairway.errors import Invalid
+from fairway.registry import channels as registry
+from fairway.registry.actor import CONSOLE, Role, Visibility
+
+channels = typer.Typer(help="Channels and who may use them.", no_args_is_help=True)
+
+COLUMNS = (
+    Column("name", lambda channel: channel.name),
+    Column("visibility", lambda channel: channel.visibility.value),
+    Column("files", lambda channel: channel.artifacts),
+    Column("bytes", lambda channel: channel.size),
+    Column("quota", lambda channel: channel.quota),
+    Column("description", lambda channel: channel.description),
+    Column("created", lambda channel: moment(channel.created_at)),
+)
+MEMBER_COLUMNS = (
+    Column("user", lambda member: member.user),
+    Column("role", lambda member: member.role),
+    Column("added", lambda member: moment(member.added_at)),
+)
+
+Private = Annotated[bool, typer.Option("--private", help="Members only")]
+Internal = Annotated[bool, typer.Option("--internal", help="Everybody with an account")]
+Public = Annotated[bool, typer.Option("--public", help="Everybody")]
+Name = Annotated[str, typer.Argument(help="The channel's name")]
+
+
+def chosen(*, private: bool, internal: bool, public: bool) -> Visibility | None:
+    named = ((private, Visibility.PRIVATE), (internal, Visibility.INTERNAL), (public, Visibility.PUBLIC))
+    given = [value for is_given, value in named if is_given]
+    if len(given) > 1:
+        raise typer.BadParameter("choose one of --private, --internal and --public")
+    return given[0] if given else None
+
+
+@channels.command("create")
+def create_channel(
+    name: Name,
+    owner: Annotated[str, typer.Option("--owner", help="The user who owns it")],
+    private: Private = False,
+    internal: Internal = False,
+    public: Public = False,
+    description: Annotated[str, typer.Option("--description", help="One sentence about it")] = "",
+    data: DataOption = None,
+) -> None:
+    """Make an empty channel; private unless said otherwise."""
+    visibility = chosen(private=private, internal=internal, public=public) or Visibility.PRIVATE
+    with opened(data) as app, app.database.write() as session:
+        view = registry.create_channel(
+            session, CONSOLE, name, owner=owner.lower(), visibility=visibility, description=description, now=app.now()
+        )
+        url = app.settings.url
+    print(f"Created the {view.visibility} channel {url}/{view.name}")
+
+
+@channels.command("list")
+def list_channels(as_json: JsonOption = False, data: DataOption = None) -> None:
+    """List the channels."""
+    with opened(data) as app, app.database.read() as session:
+        listing(registry.list_channels(session, CONSOLE), COLUMNS, as_json=as_json)
+
+
+@channels.command("set")
+def set_channel(
+    name: Name,
+    private: Private = False,
+    internal: Internal = False,
+    public: Public = False,
+    description: Annotated[str | None, typer.Option("--description", help="One sentence about it")] = None,
+    overwrite: Annotated[
+        bool | None, typer.Option("--overwrite/--no-overwrite", help="May maintainers replace files (with force)")
+    ] = None,
+    v3: Annotated[
+        bool | None, typer.Option("--v3/--no-v3", help="Accept packages that need v3 records (CEP 48)")
+    ] = None,
+    quota: Annotated[str | None, typer.Option("--quota", help="Room in bytes, or with K, M, G, T; or none")] = None,
+    data: DataOption = None,
+) -> None:
+    """Change a channel's settings; what is not named stays."""
+    visibility = chosen(private=private, internal=internal, public=public)
+    change = registry.Change(visibility=visibility, description=description, allow_v3=v3, allow_overwrite=overwrite)
+    with opened(data) as app, app.database.write() as session:
+        registry.update_channel(session, CONSOLE, name, change, now=app.now())
+        if quota is not None:
+            registry.set_quota(session, CONSOLE, name, quota_of(quota), now=app.now())
+    print(f"Changed {name}.")
+
+
+@channels.command("delete")
+def delete_channel(
+    name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False, data: DataOption = None
+) -> None:
+    """Take a channel away from everybody."""
+    if not yes:
+        typer.confirm(f"Delete {name} and everything in it?", abort=True)
+    with opened(data) as app, app.database.write() as session:
+        registry.delete_channel(session, CONSOLE, name, now=app.now())
+    print(f"Deleted {name}.")
+
+
+@channels.command("members")
+def list_members(name: Name, as_json: JsonOption = False, data: DataOption = None) -> None:
+    """List who may do what in a channel."""
+    with opened(data) as app, app.database.read() as session:
+        listing(registry.list_members(session, CONSOLE, name), MEMBER_COLUMNS, as_json=as_json)
+
+
+@channels.command("member")
+def set_member(
+    name: Name,
+    user: Annotated[str, typer.Argument(help="The user")],
+    role: Annotated[
+        Literal["viewer", "uploader", "maintainer", "owner", "none"],
+        typer.Option("--role", help="What the user may do; none takes the role away"),
+    ],
+    data: DataOption = None,
+) -> None:
+    """Give a user a role in a channel, or take it away."""
+    with opened(data) as app, app.database.write() as session:
+        given = None if role == "none" else Role.of(role)
+        registry.set_member(session, CONSOLE, name, user.lower(), given, now=app.now())
+    print(f"{user.lower()} is {'no longer a member' if role == 'none' else role} of {name}.")
+
+
+def quota_of(text: str) -> int | None:
+    """Bytes of "500M", "20G", "1000"; none for "none". Raises: Invalid."""
+    if text.lower() == "none":
+        return None
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+    number, unit = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 1)
+    if not number.isdecimal():
+        raise Invalid(f"{text!r} is no size: say for example 500M, 20G, or none.", code="quota_invalid")
+    return int(number) * unit

@@ -1,0 +1,176 @@
+"""`fairway fsck`, `reindex`, `sweep`, `doctor` and `config show`."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fairway import __version__
+from fairway import settings as settings_module
+from fairway.app import Fairway
+from fairway.blobs import keys
+from fairway.cli.context import Column, DataOption, JsonOption, listing, opened
+from fairway.db import migrate
+from fairway.errors import FairwayError
+from fairway.registry import channels
+from fairway.registry import fsck as registry_fsck
+from fairway.registry import sweep as registry_sweep
+from fairway.registry.actor import CONSOLE
+from fairway.settings import Settings
+from fairway.tasks import DAY_MS
+
+config = typer.Typer(help="The server's settings.", no_args_is_help=True)
+
+REBUILD_SECONDS = 3_600.0
+
+
+def fsck(
+    deep: Annotated[bool, typer.Option("--deep", help="Read every file and compare its sha256")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Build the index of broken channels anew")] = False,
+    as_json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Compare rows, files and index. Repairs nothing unless asked; exit status 1 if something is broken."""
+    with opened(data) as app:
+        found = list(registry_fsck.check(app.database, app.blobs, deep=deep))
+        if repair and any(finding.harm == "error" for finding in found):
+            with app.database.read() as session:
+                names = [channel.name for channel in channels.list_channels(session, CONSOLE)]
+            for name in names:
+                rebuild(app, name, None)
+            found = list(registry_fsck.check(app.database, app.blobs, deep=deep))
+    columns = (
+        Column("harm", lambda finding: finding.harm),
+        Column("where", lambda finding: finding.where),
+        Column("what", lambda finding: finding.what),
+    )
+    if found or as_json:
+        listing(found, columns, as_json=as_json)
+    else:
+        print("Rows, files and index agree.")
+    raise typer.Exit(1 if any(finding.harm == "error" for finding in found) else 0)
+
+
+def reindex(
+    channel: Annotated[str, typer.Argument(help="The channel's name")],
+    subdir: Annotated[str | None, typer.Argument(help="Only this subdir")] = None,
+    data: DataOption = None,
+) -> None:
+    """Build a channel's index anew from its rows. An unchanged channel gets the same bytes."""
+    with opened(data) as app:
+        rebuilt = rebuild(app, channel, subdir)
+    print(f"Reindexed {rebuilt} subdir{'' if rebuilt == 1 else 's'} of {channel}.")
+
+
+def rebuild(app: Fairway, channel: str, subdir: str | None) -> int:
+    with app.database.write() as session:
+        changes = channels.reindex(session, CONSOLE, channel, subdir, now=app.now())
+    for subdir_id, change in changes.items():
+        app.publisher.wait_shards(subdir_id, change, seconds=REBUILD_SECONDS)
+        app.publisher.wait_flat(subdir_id, change, seconds=REBUILD_SECONDS)
+    return len(changes)
+
+
+def sweep(data: DataOption = None) -> None:
+    """Throw away what was deleted or superseded long enough ago. The server does this by itself every hour."""
+    with opened(data) as app:
+        keep_ms = app.settings.keep_days * DAY_MS
+        swept = registry_sweep.sweep(app.database, app.blobs, now=app.now(), keep_ms=keep_ms)
+    print(f"Swept {swept.channels} channels, {swept.files} files, {swept.objects} objects.")
+
+
+@config.command("show")
+def show_config(
+    as_json: JsonOption = False,
+    data: DataOption = None,
+    path: Annotated[Path | None, typer.Option("--config", help="Settings file")] = None,
+) -> None:
+    """Show every setting, its value, and where the value came from."""
+    loaded = settings_module.load({"data": data, "config": path})
+    rows = [
+        (name, settings_module.shown(name, getattr(loaded.settings, name)), loaded.origins[name], field.description)
+        for name, field in Settings.model_fields.items()
+    ]
+    columns = (
+        Column("setting", lambda row: row[0]),
+        Column("value", lambda row: row[1]),
+        Column("from", lambda row: row[2]),
+        Column("meaning", lambda row: row[3]),
+    )
+    listing(rows, columns, as_json=as_json)
+
+
+def doctor(data: DataOption = None) -> None:
+    """Check what Fairway needs from this machine; exit status 1 if something is missing."""
+    print(f"Fairway {__version__}, Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}")
+    bad = 0
+    with opened(data) as app:
+        for name, check in checks(app):
+            try:
+                said = check()
+            except FairwayError as error:
+                bad += 1
+                print(f"  bad   {name}: {error.detail}")
+            else:
+                print(f"  good  {name}: {said}")
+    raise typer.Exit(1 if bad else 0)
+
+
+def checks(app: Fairway) -> list[tuple[str, Callable[[], str]]]:
+    return [
+        ("database", lambda: database_state(app)),
+        ("storage", lambda: storage_state(app)),
+        ("room", lambda: room_state(app)),
+        ("reading packages", lambda: reading_state(app)),
+        ("address", lambda: app.settings.url),
+    ]
+
+
+def database_state(app: Fairway) -> str:
+    app.database.ping()
+    return f"{app.database.url.get_backend_name()} at schema {migrate.current(app.database)}"
+
+
+def storage_state(app: Fairway) -> str:
+    """Write, read and delete an object, as an upload and a sweep would."""
+    app.blobs.check()
+    import hashlib  # noqa: PLC0415
+
+    body = b"fairway doctor"
+    key = keys.document(1, None, "channeldata.json", hashlib.sha256(body).hexdigest())
+    app.blobs.put(key, body)
+    if app.blobs.get(key) != body:
+        raise FairwayError("What was stored is not what came back.")
+    app.blobs.delete(key)
+    return f"{app.settings.storage} takes, returns and deletes objects"
+
+
+def room_state(app: Fairway) -> str:
+    usage = shutil.disk_usage(app.settings.data)
+    if usage.free < app.settings.max_file_size:
+        raise FairwayError(
+            f"{usage.free} bytes are free, less than one upload may have ({app.settings.max_file_size})."
+        )
+    return f"{usage.free / 1e9:.1f} GB free for the data folder"
+
+
+def reading_state(app: Fairway) -> str:
+    """Have a child process refuse a file that is no package: that it answers is the proof."""
+    from fairway.conda.names import Filename  # noqa: PLC0415
+    from fairway.errors import PackageRefused  # noqa: PLC0415
+
+    with tempfile.NamedTemporaryFile(suffix=".conda") as file:
+        file.write(b"no package")
+        file.flush()
+        try:
+            app.reader.read(Path(file.name), Filename.parse("probe-1-0.conda"), subdir=None, now_ms=app.now())
+        except PackageRefused:
+            return f"{app.settings.reading_processes} child processes, within their limits"
+    raise FairwayError("The child process accepted a file that is no package.")

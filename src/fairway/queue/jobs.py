@@ -1,0 +1,59 @@
+"""Jobs: at most one waits for each kind and key. A job reads the present when it runs and carries no change with it, so
+it may run late, or twice, or once for many.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from fairway.db.models import Job
+from fairway.db.upsert import insert_missing
+
+LEASE_MS = 600_000
+BACKOFF_MS = (10_000, 60_000, 300_000, 1_800_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    id: int
+    kind: str
+    key: str
+    attempts: int
+
+
+def enqueue(session: Session, kind: str, *, key: str = "", run_at: int) -> None:
+    """Ask for a job; if one is waiting already, it is left as it is."""
+    values = {"kind": kind, "key": key, "run_at": run_at, "lease_until": 0, "attempts": 0}
+    insert_missing(session, Job, values, key=["kind", "key"])
+
+
+def claim(session: Session, *, now: int) -> Claimed | None:
+    """Take the job that is due longest. A worker that dies with it loses it when its lease ends."""
+    due = select(Job).where(Job.run_at <= now, Job.lease_until <= now).order_by(Job.run_at).limit(1)
+    job = session.scalar(due.with_for_update(skip_locked=True))
+    if job is None:
+        return None
+    job.lease_until = now + LEASE_MS
+    job.attempts += 1
+    return Claimed(job.id, job.kind, job.key, job.attempts)
+
+
+def finish(session: Session, job: Claimed, *, again_at: int | None = None) -> None:
+    """The job is done; `again_at` keeps a recurring one for its next time."""
+    if again_at is None:
+        session.execute(delete(Job).where(Job.id == job.id))
+        return
+    row = session.get(Job, job.id)
+    if row is not None:
+        row.run_at, row.lease_until, row.attempts, row.error = again_at, 0, 0, None
+
+
+def fail(session: Session, job: Claimed, error: str, *, now: int) -> None:
+    """The job failed: it waits longer each time, and keeps the last error for people to read."""
+    row = session.get(Job, job.id)
+    if row is not None:
+        row.run_at = now + BACKOFF_MS[min(job.attempts, len(BACKOFF_MS)) - 1]
+        row.lease_until, row.error = 0, error[:1_000]

@@ -1,0 +1,232 @@
+"""Do rows, blobs and index agree? The oracle of crash tests, and an administrator's answer after a bad night.
+
+It repairs nothing. What it finds it says, with what would mend it; `fairway reindex` rebuilds an index from its rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+import msgspec
+from sqlalchemy import func, select
+
+from fairway.blobs import keys
+from fairway.blobs.keys import Key
+from fairway.blobs.store import BlobStore
+from fairway.conda.record import Section
+from fairway.conda.repodata import key_of
+from fairway.conda.shards import decompressed
+from fairway.db.engine import Database
+from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Retired, Shard, Subdir
+from fairway.errors import BlobMissing
+from fairway.registry import index
+
+BATCH = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that does not agree. `harm` is "error" for what breaks a client, "note" for what only takes room."""
+
+    harm: str
+    where: str
+    what: str
+
+
+def check(database: Database, blobs: BlobStore, *, deep: bool = False) -> Iterator[Finding]:
+    """Compare everything. `deep` also reads every file and compares its sha256."""
+    yield from check_files(database, blobs, deep=deep)
+    yield from check_counts(database)
+    with database.read() as session:
+        subdirs = session.execute(
+            select(Subdir.id, Subdir.name, Channel.id, Channel.name).join(Channel, Channel.id == Subdir.channel_id)
+        ).all()
+    for subdir_id, subdir, channel_id, channel in subdirs:
+        yield from check_index(database, blobs, subdir_id, subdir, channel_id, f"{channel}/{subdir}")
+    yield from check_strangers(database, blobs)
+
+
+def check_files(database: Database, blobs: BlobStore, *, deep: bool) -> Iterator[Finding]:
+    """Every file that can be downloaded has its bytes."""
+    last = 0
+    while True:
+        with database.read() as session:
+            rows = session.execute(
+                select(Artifact.id, Artifact.sha256, Artifact.size, Artifact.filename, Subdir.name, Channel.name)
+                .join(Subdir, Subdir.id == Artifact.subdir_id)
+                .join(Channel, Channel.id == Artifact.channel_id)
+                .where(Artifact.id > last, Artifact.purged_at.is_(None))
+                .order_by(Artifact.id)
+                .limit(BATCH)
+            ).all()
+        if not rows:
+            return
+        for artifact_id, sha256, size, filename, subdir, channel in rows:
+            last = artifact_id
+            where = f"{channel}/{subdir}/{filename}"
+            stat = blobs.stat(keys.package(sha256))
+            if stat is None:
+                yield Finding("error", where, "its bytes are missing: restore them from a backup, or delete the file")
+            elif stat.size != size:
+                yield Finding("error", where, f"its bytes are {stat.size} long instead of {size}")
+            elif deep and digest(blobs, keys.package(sha256)) != sha256:
+                yield Finding("error", where, "its bytes are damaged: restore them from a backup")
+
+
+def check_counts(database: Database) -> Iterator[Finding]:
+    """The totals of channels and packages are those of their files, and each live file has its record."""
+    live = Artifact.deleted_at.is_(None)
+    with database.read() as session:
+        totals = {
+            channel: (files, int(size or 0))
+            for channel, files, size in session.execute(
+                select(Artifact.channel_id, func.count(), func.sum(Artifact.size))
+                .where(live)
+                .group_by(Artifact.channel_id)
+            )
+        }
+        for channel in session.scalars(select(Channel)):
+            if (channel.artifacts, channel.size) != totals.get(channel.id, (0, 0)):
+                yield Finding(
+                    "error",
+                    channel.name,
+                    f"its totals are {channel.artifacts} files, {channel.size} bytes instead of {totals.get(channel.id, (0, 0))}",
+                )
+        packages = dict(
+            session.execute(select(Artifact.package_id, func.count()).where(live).group_by(Artifact.package_id))
+            .tuples()
+            .all()
+        )
+        for package_id, name, count in session.execute(select(Package.id, Package.name, Package.live)):
+            if count != packages.get(package_id, 0):
+                yield Finding("error", name, f"it counts {count} files instead of {packages.get(package_id, 0)}")
+        missing = (
+            select(Artifact.filename)
+            .outerjoin(
+                Record,
+                (Record.subdir_id == Artifact.subdir_id)
+                & (Record.section == Artifact.section)
+                & (Record.name == Artifact.name)
+                & (Record.filename == Artifact.filename),
+            )
+            .where(live, Record.filename.is_(None))
+        )
+        for filename in session.scalars(missing):
+            yield Finding("error", filename, "it has no record to be indexed")
+
+
+def check_index(
+    database: Database, blobs: BlobStore, subdir_id: int, subdir: str, channel_id: int, where: str
+) -> Iterator[Finding]:
+    """What is published is there, is whole, and says what the rows say."""
+    with database.read() as session:
+        changed = session.scalar(select(Subdir.changed).where(Subdir.id == subdir_id))
+        pointer = session.get(Pointer, subdir_id)
+        records = {
+            (section, key_of(filename, section)): json.loads(record)
+            for section, filename, record in session.execute(
+                select(Record.section, Record.filename, Record.record).where(Record.subdir_id == subdir_id)
+            )
+        }
+        shards = dict(
+            session.execute(
+                select(Shard.name, Shard.sha256).where(Shard.subdir_id == subdir_id, Shard.sha256.is_not(None))
+            )
+            .tuples()
+            .all()
+        )
+    if pointer is None or pointer.shards_built < (changed or 0) or pointer.flat_built < (changed or 0):
+        yield Finding("note", where, "its index is behind its rows; a running server brings it up to date")
+        return
+    flat = yield from whole(blobs, channel_id, subdir, pointer.flat, index.REPODATA, where)
+    packed = yield from whole(blobs, channel_id, subdir, pointer.flat, index.REPODATA_ZST, where)
+    if flat is not None:
+        if packed is not None and decompressed(packed) != flat:
+            yield Finding("error", where, "repodata.json.zst is not repodata.json: reindex it")
+        if flat_records(json.loads(flat)) != records:
+            yield Finding("error", where, "repodata.json does not say what the rows say: reindex it")
+    for kind in (index.RUN_EXPORTS, index.RUN_EXPORTS_ZST):
+        yield from whole(blobs, channel_id, subdir, pointer.flat, kind, where)
+    packed = yield from whole(blobs, channel_id, subdir, pointer.shards, index.SHARD_INDEX, where)
+    if packed is None:
+        return
+    published = msgspec.msgpack.decode(decompressed(packed))["shards"]
+    if published != shards:
+        yield Finding("error", where, "the shard index does not name the shards of its rows: reindex it")
+    seen: dict[tuple[int, str], object] = {}
+    for sha256 in published.values():
+        try:
+            data = blobs.get(keys.shard(channel_id, subdir, sha256.hex()))
+        except BlobMissing:
+            yield Finding("error", where, f"the shard {sha256.hex()} is missing: reindex it")
+            continue
+        if hashlib.sha256(data).digest() != sha256:
+            yield Finding("error", where, f"the shard {sha256.hex()} is damaged: reindex it")
+            continue
+        seen |= shard_records(msgspec.msgpack.decode(decompressed(data)))
+    if seen.keys() != records.keys():
+        yield Finding("error", where, "the shards do not hold the records of the rows: reindex it")
+
+
+def whole(
+    blobs: BlobStore, channel_id: int, subdir: str, documents: dict[str, list[object]] | None, kind: str, where: str
+) -> Generator[Finding, None, bytes | None]:
+    """The bytes of a published document, if they are what the pointer says. A generator's return value."""
+    found = (documents or {}).get(kind)
+    if found is None:
+        yield Finding("error", where, f"no {kind} is published: reindex it")
+        return None
+    key = keys.document(channel_id, subdir, kind, str(found[0]))
+    try:
+        data = blobs.get(key)
+    except BlobMissing:
+        yield Finding("error", where, f"the published {kind} is missing: reindex it")
+        return None
+    if hashlib.sha256(data).hexdigest() != found[0] or len(data) != found[1]:
+        yield Finding("error", where, f"the published {kind} is damaged: reindex it")
+        return None
+    return data
+
+
+def flat_records(document: dict[str, dict[str, object]]) -> dict[tuple[int, str], object]:
+    v3 = document.get("v3", {})
+    sections = {
+        Section.PACKAGES: document["packages"],
+        Section.PACKAGES_CONDA: document["packages.conda"],
+        Section.V3_TAR_BZ2: v3.get("tar.bz2", {}),
+        Section.V3_CONDA: v3.get("conda", {}),
+    }
+    return {(int(section), key): record for section, entries in sections.items() for key, record in entries.items()}  # type: ignore[attr-defined]
+
+
+def shard_records(document: dict[str, dict[str, object]]) -> dict[tuple[int, str], object]:
+    return flat_records({"packages": {}, "packages.conda": {}, **document})
+
+
+def check_strangers(database: Database, blobs: BlobStore) -> Iterator[Finding]:
+    """Objects nothing refers to: harmless leftovers of a crash, or something that is not ours. Never removed here."""
+    count = size = 0
+    for entry in blobs.list(keys.packages_prefix()):
+        key = keys.parse(entry.path)
+        with database.read() as session:
+            known = key is not None and (
+                session.scalar(
+                    select(Artifact.id).where(Artifact.sha256 == key.sha256, Artifact.purged_at.is_(None)).limit(1)
+                )
+                or session.scalar(select(Retired.path).where(Retired.path == key.path))
+            )
+        if not known:
+            count += 1
+            size += entry.size
+    if count:
+        yield Finding("note", "storage", f"{count} objects ({size} bytes) belong to no file: leftovers of a crash")
+
+
+def digest(blobs: BlobStore, key: Key) -> str:
+    sha256 = hashlib.sha256()
+    for chunk in blobs.stream(key):
+        sha256.update(chunk)
+    return sha256.hexdigest()

@@ -1,0 +1,72 @@
+"""Packages, files and search."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from fairway.registry import browse, search, withdraw
+from fairway.web.api.channels import ChannelPath, Cursor, Limit
+from fairway.web.api.models import File, Hit, Hits, Package, PackageFiles, Packages
+from fairway.web.deps import App, Who
+
+router = APIRouter(tags=["packages"])
+
+
+@router.get("/api/v1/channels/{channel}/packages")
+def list_packages(app: App, actor: Who, channel: ChannelPath, limit: Limit = 100, cursor: Cursor = "") -> Packages:
+    """A channel's packages, by name."""
+    with app.database.read() as session:
+        page = browse.list_packages(session, actor, channel, after=cursor, limit=limit)
+    return Packages(items=[Package.of(view) for view in page.items], cursor=page.cursor)
+
+
+@router.get("/api/v1/channels/{channel}/packages/{name}")
+def show_package(app: App, actor: Who, channel: ChannelPath, name: ChannelPath) -> PackageFiles:
+    """A package and all its files, newest version first."""
+    with app.database.read() as session:
+        package, files = browse.package_files(session, actor, channel, name)
+    return PackageFiles(package=Package.of(package), files=[File.of(view) for view in files])
+
+
+@router.get("/api/v1/channels/{channel}/artifacts/{subdir}/{filename}")
+def show_artifact(app: App, actor: Who, channel: ChannelPath, subdir: str, filename: str) -> File:
+    """What is known of one file. Its bytes are at /{channel}/{subdir}/{filename}."""
+    with app.database.read() as session:
+        return File.of(browse.one_file(session, actor, channel, subdir, filename))
+
+
+@router.delete("/api/v1/channels/{channel}/artifacts/{subdir}/{filename}", status_code=204)
+def delete_artifact(app: App, actor: Who, channel: ChannelPath, subdir: str, filename: str) -> Response:
+    """Take a file out of the index; it stays downloadable for some days, because lock files name it."""
+    with app.database.write() as session:
+        gone = withdraw.delete(session, actor, channel, subdir, filename, now=app.now())
+    wait = partial(app.publisher.wait_shards, gone.subdir_id, gone.change)
+    wait(seconds=app.settings.index_wait)
+    return Response(status_code=204)
+
+
+@router.get("/api/v1/search")
+def find_packages(
+    app: App,
+    actor: Who,
+    q: Annotated[str, Query(max_length=100, description="What to look for, in names and summaries")],
+    channel: Annotated[str | None, Query(max_length=200)] = None,
+    platform: Annotated[str | None, Query(max_length=32)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 25,
+    cursor: Annotated[str, Query(max_length=20)] = "",
+) -> Hits:
+    """Search every channel you may read: exact names first, then names that begin so, then words, then any part."""
+    with app.database.read() as session:
+        hits, following = search.search(
+            session, actor, q, channel=channel, platform=platform, limit=limit, cursor=cursor
+        )
+    return Hits(
+        items=[
+            Hit(channel=hit.channel, name=hit.name, version=hit.version, summary=hit.summary, downloads=hit.downloads)
+            for hit in hits
+        ],
+        cursor=following,
+    )

@@ -1,0 +1,133 @@
+"""The whole application: visits (outermost), then files for clients, then the router for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+import anyio.to_thread
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import fairway
+from fairway import errors, tasks
+from fairway.app import Fairway
+from fairway.conda.names import RESERVED_CHANNEL_NAMES
+from fairway.web import health
+from fairway.web.api import channels, packages
+from fairway.web.api.models import Problem
+from fairway.web.errors import headers_for, problem, problem_body
+from fairway.web.files import Files
+from fairway.web.pages import home
+from fairway.web.uploads import native, prefix
+from fairway.web.visit import Metrics, Visits
+
+READING = ("GET", "HEAD")
+# Handlers wait for disks and locks in threads; more of them would only wait longer.
+THREADS = 32
+
+
+def create(app: Fairway, *, background: bool = True) -> ASGIApp:
+    """The ASGI application of an open Fairway. With `background` its lifespan runs the publisher and the jobs."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        if background:
+            await anyio.to_thread.run_sync(app.start, tasks.handlers(app), tasks.RECURRING)
+        yield
+        await anyio.to_thread.run_sync(app.close)
+
+    metrics = Metrics()
+    api = FastAPI(
+        title="Fairway",
+        version=fairway.__version__,
+        description="Conda channels: what is in them, who may use them, and how packages get in.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        responses={"default": {"model": Problem, "description": "What was wrong, in one sentence"}},
+    )
+    api.state.fairway, api.state.metrics = app, metrics
+    for module in (native, prefix, channels, packages, health, home):
+        api.include_router(module.router)
+    api.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
+    add_error_handlers(api, app.settings.url)
+    return Visits(Dispatch(api, Files(app), realm=app.settings.url), url=app.settings.url, metrics=metrics)
+
+
+class Dispatch:
+    """Who answers a path: the router what begins with a reserved name, the files everything else."""
+
+    def __init__(self, router: ASGIApp, files: ASGIApp, *, realm: str) -> None:
+        self.router, self.files, self.realm = router, files, realm
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.router(scope, receive, send)
+            return
+        visit = scope["visit"]
+        reading = scope["method"] in READING
+        first, _, rest = scope["path"].lstrip("/").partition("/")
+        if visit.token_in_path and not reading:
+            await not_here(scope, receive, send, "A key in the path can only read; send it as a header to write.")
+        elif first in RESERVED_CHANNEL_NAMES - {"get"} or not first:
+            await self.router(scope, receive, send)
+            route = scope.get("route")
+            visit.route = getattr(route, "path", "other")
+        elif not reading:
+            await not_here(scope, receive, send, "Files of a channel can only be read here; uploads go to /api/v1.")
+        elif not rest and b"text/html" in dict(scope["headers"]).get(b"accept", b""):
+            visit.route = "channel page"
+            answer = Response(status_code=HTTPStatus.SEE_OTHER, headers={"Location": f"/channels/{first}"})
+            await answer(scope, receive, send)
+        else:
+            await self.files(scope, receive, send)
+
+
+async def not_here(scope: Scope, receive: Receive, send: Send, detail: str) -> None:
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    headers = {"Allow": ", ".join(READING), "Cache-Control": "no-store"}
+    body = problem_body(status, "method_not_allowed", detail)
+    await Response(body, status, headers, media_type="application/problem+json")(scope, receive, send)
+
+
+def add_error_handlers(api: FastAPI, realm: str) -> None:
+    def refused(_: Request, error: Exception) -> Response:
+        if not isinstance(error, errors.FairwayError):
+            raise error
+        return problem(error, realm=realm)
+
+    def invalid(_: Request, error: Exception) -> Response:
+        status = HTTPStatus.UNPROCESSABLE_ENTITY
+        first = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+        where = ".".join(str(part) for part in first.get("loc", ()) if part not in {"body", "query", "path"})
+        detail = f"{where or 'The body'}: {first.get('msg', 'not valid')}."
+        return Response(
+            problem_body(status, "request_invalid", detail),
+            status,
+            headers_for(status, realm),
+            media_type="application/problem+json",
+        )
+
+    def http(_: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        code = {404: "not_found", 405: "method_not_allowed"}.get(status, "request_invalid")
+        detail = (
+            "There is nothing here, or nothing you may see."
+            if status == HTTPStatus.NOT_FOUND
+            else str(getattr(error, "detail", ""))
+        )
+        headers = headers_for(status, realm) | dict(getattr(error, "headers", None) or {})
+        return Response(problem_body(status, code, detail), status, headers, media_type="application/problem+json")
+
+    api.add_exception_handler(errors.FairwayError, refused)
+    api.add_exception_handler(RequestValidationError, invalid)
+    api.add_exception_handler(HTTPException, http)

@@ -1,0 +1,57 @@
+"""Where a key may be in a request. One key works in every client, so every place a client knows is looked at."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+
+TOKEN_SCHEMES = ("bearer", "token")
+
+
+def in_headers(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The key in `Authorization` (Bearer, token, or Basic with the key as password) or `X-API-Key`.
+
+    Anything else that claims to be a credential is returned as it is: it will be recognised as no good, rather than
+    taken for nothing.
+    """
+    api_key = None
+    for name, value in headers:
+        if name == b"authorization":
+            return in_authorization(value.decode("latin-1"))
+        if name == b"x-api-key":
+            api_key = value.decode("latin-1").strip()
+    return api_key or None
+
+
+def in_authorization(value: str) -> str | None:
+    scheme, _, rest = value.strip().partition(" ")
+    rest = rest.strip()
+    if scheme.lower() in TOKEN_SCHEMES:
+        return rest or None
+    if scheme.lower() != "basic":
+        return value or None
+    try:
+        user, _, password = base64.b64decode(rest, validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return value
+    # netrc and URLs name a user as well, whoever it is; some tools put the key in the user's place
+    return password or user or None
+
+
+def in_path(path: str, mount: str) -> tuple[str, str | None]:
+    """The path without the mount prefix and without `/t/KEY`, and the key.
+
+    conda keeps the prefix before `/t/KEY`, rattler puts `/t/KEY` before everything: both mean the same.
+    """
+    path = without_mount(path, mount)
+    if not path.startswith("/t/"):
+        return path, None
+    token, slash, rest = path[3:].partition("/")
+    return without_mount(slash + rest or "/", mount), token
+
+
+def without_mount(path: str, mount: str) -> str:
+    if mount and (path == mount or path.startswith(mount + "/")):
+        return path[len(mount) :] or "/"
+    return path

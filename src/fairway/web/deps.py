@@ -1,0 +1,30 @@
+"""What handlers ask of a request."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from fairway.app import Fairway
+from fairway.registry.actor import Actor
+from fairway.web.visit import Visit
+
+
+def app_of(request: Request) -> Fairway:
+    return cast("Fairway", request.app.state.fairway)
+
+
+def actor_of(request: Request) -> Actor:
+    """Who is asking. Runs in a worker thread, since it may have to look into the database."""
+    app = app_of(request)
+    visit: Visit = request.scope["visit"]
+    actor = app.lookup.actor(visit.token, rows=True)
+    if actor.token_id is not None:
+        visit.token_id = actor.token_id
+        app.counts.used(actor.token_id, now=app.now())
+    return actor
+
+
+App = Annotated[Fairway, Depends(app_of)]
+Who = Annotated[Actor, Depends(actor_of)]

@@ -1,0 +1,1 @@
+"""Uploads: one module for each dialect. A dialect reads its own request and calls `intake.take`, like all others."""

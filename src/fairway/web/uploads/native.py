@@ -1,0 +1,54 @@
+"""Fairway's own upload: one PUT of the bytes to where they will be. What `curl -T` does, and `fairway upload`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+
+from fairway.conda.names import Filename, Subdir
+from fairway.errors import FairwayError
+from fairway.web.deps import App, Who
+from fairway.web.uploads import intake
+
+router = APIRouter(tags=["artifacts"])
+
+BODY = {"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+@router.put("/api/v1/channels/{channel}/artifacts/{filename}", status_code=201, openapi_extra=BODY)
+@router.put("/api/v1/channels/{channel}/artifacts/{subdir}/{filename}", status_code=201, openapi_extra=BODY)
+async def upload_artifact(
+    request: Request,
+    app: App,
+    actor: Who,
+    channel: str,
+    filename: str,
+    subdir: str | None = None,
+    sha256: Annotated[
+        str | None, Query(description="The file's sha256 in hex, checked if given", max_length=64)
+    ] = None,
+    force: Annotated[bool, Query(description="Replace a file of this name, where the channel allows it")] = False,
+) -> JSONResponse:
+    """Upload a package: the body is the file, with a Content-Length or chunked. Without a subdir in the address, the
+    package says where it belongs.
+
+    Answers 201 once the package is stored and in the index (`indexed` says whether the index was in time), and 200 if
+    the very same file is there already, so that a retry is safe.
+    """
+    try:
+        await run_sync(partial(intake.may_upload, app, actor, channel))
+        name, place = Filename.parse(filename), None if subdir is None else Subdir.parse(subdir)
+        intake.announced(request, app)
+        with await run_sync(app.staging.open, app.settings.max_file_size) as staged:
+            await intake.stage_raw(request, staged)
+            outcome = await intake.take(
+                app, actor, channel, staged, name, subdir=place, sha256=sha256, force=force, same_is_fine=True
+            )
+    except FairwayError:
+        await intake.drain(request)
+        raise
+    return JSONResponse(intake.as_dict(outcome), 201 if outcome.published.created else 200)
