@@ -151,7 +151,7 @@ class Answer:
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status = int(message["status"])
             visit = self._visit
             # an address with a key in it, or one that leads to a signed address, is nobody else's business
             private = visit.token_in_path or 300 <= self.status < 400
