@@ -94,7 +94,7 @@ def parse(text: str) -> Spec:
     if ("version" in pairs and version) or ("build" in pairs and build):
         _refuse(text, "it says the same thing twice")
     if "version" in pairs:
-        version = _version(text, str(pairs["version"]))
+        version = _version(text, _strict(text, str(pairs["version"])))
     if "build" in pairs:
         build = _build(text, str(pairs["build"]))
     return Spec(
@@ -121,7 +121,9 @@ def _positional(text: str, rest: str) -> tuple[str | None, str | None]:
     if len(words) > 2:
         _refuse(text, "it has more than a name, a version and a build")
     if len(words) == 2:
-        exact = re.fullmatch(r"=([^=,|*]+)", words[0])  # next to a build, a single `=` means exactly
+        if re.fullmatch(r"==[^*]+\*.*", words[0]):
+            _refuse(text, "'==' with '*' means another thing beside a build than alone")
+        exact = re.fullmatch(r"=([^=,|*]+)", words[0])  # beside a build, a single `=` means exactly
         return _version(text, f"=={exact[1]}" if exact else words[0]), _build(text, words[1])
     return (_version(text, words[0]) if words else None), None
 
@@ -131,8 +133,17 @@ def _closed(written: str) -> str:
     return re.sub(r"([<>=!~])\s+(?![<>=!~])", r"\1", re.sub(r"\s*([,|])\s*", r"\1", written.strip()))
 
 
+def _strict(text: str, value: str) -> str:
+    # Inside brackets rattler forgives no spaces, and reads `==1.*` as `==1`.
+    if " " in value or re.search(r"==[^,|]*\*", value):
+        _refuse(text, "the version in its brackets has a space, or both '==' and '*'")
+    return value
+
+
 def _version(text: str, written: str) -> str:
     compact = _closed(written)
+    if re.search(r"==[^,|()]*\*", compact) and not re.fullmatch(r"==[^,|()]*", compact):
+        _refuse(text, "'==' with '*' means one thing alone and another beside a second comparison")
     shape, before = re.sub(r"[^,|()]+", "a", compact), ""
     while shape != before:
         shape, before = _GROUP.sub("a", shape), shape
@@ -146,7 +157,7 @@ def _atom(text: str, written: str) -> str:
     if written in ("*", "=*", "==*"):
         return "*"
     found = _ATOM.fullmatch(written)
-    if found is None:
+    if found is None or (found["op"] and found["stars"].count("*") > 1):
         _refuse(text, f"'{shown(written)}' is no version or comparison")
     op, number, stars = found["op"] or "", found["version"], found["stars"]
     try:
