@@ -8,7 +8,17 @@ from typing import Any
 
 import orjson
 
-ABOUT = ("description", "dev_url", "doc_source_url", "doc_url", "home", "license", "license_family", "source_url", "summary")
+ABOUT = (
+    "description",
+    "dev_url",
+    "doc_source_url",
+    "doc_url",
+    "home",
+    "license",
+    "license_family",
+    "source_url",
+    "summary",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,11 @@ class Entry(NamedTuple):
     run_exports: bytes | None
 
 
-RECORD, RUN_EXPORTS = Entry._fields.index("record"), Entry._fields.index("run_exports")
+def key_of(filename: str, section: int) -> str:
+    """What a record is listed under: its file name, or under v3 its stem, whose map names the extension (CEP 48)."""
+    if section in {Section.V3_TAR_BZ2, Section.V3_CONDA}:
+        return filename.removesuffix(".conda").removesuffix(".tar.bz2")
+    return filename
 
 
 def repodata(subdir: str, entries: Iterable[Entry], removed: Iterable[str]) -> Iterator[bytes]:
@@ -35,27 +39,28 @@ def repodata(subdir: str, entries: Iterable[Entry], removed: Iterable[str]) -> I
     """
     by_section = Sections(entries)
     yield b'{"info":' + orjson.dumps({"subdir": subdir}) + b',"packages":{'
-    yield from by_section.members(Section.PACKAGES, RECORD)
+    yield from by_section.members(Section.PACKAGES)
     yield b'},"packages.conda":{'
-    yield from by_section.members(Section.PACKAGES_CONDA, RECORD)
+    yield from by_section.members(Section.PACKAGES_CONDA)
     yield b'},"removed":' + orjson.dumps(sorted(removed)) + b',"repodata_version":1'
     if by_section.rest:
         yield b',"v3":{"tar.bz2":{'
-        yield from by_section.members(Section.V3_TAR_BZ2, RECORD)
+        yield from by_section.members(Section.V3_TAR_BZ2)
         yield b'},"conda":{'
-        yield from by_section.members(Section.V3_CONDA, RECORD)
+        yield from by_section.members(Section.V3_CONDA)
         yield b"}}"
     yield b"}"
 
 
 def run_exports(subdir: str, entries: Iterable[Entry]) -> Iterator[bytes]:
     """run_exports.json in pieces: every file is listed, since a client downloads the package of one that is not. Files
-    with v3 records have no place in it; their records carry the field."""
+    with v3 records have no place in it; their records carry the field.
+    """
     by_section = Sections(entries)
     yield b'{"info":' + orjson.dumps({"subdir": subdir, "version": 1}) + b',"packages":{'
-    yield from by_section.members(Section.PACKAGES, RUN_EXPORTS)
+    yield from by_section.members(Section.PACKAGES, exports=True)
     yield b'},"packages.conda":{'
-    yield from by_section.members(Section.PACKAGES_CONDA, RUN_EXPORTS)
+    yield from by_section.members(Section.PACKAGES_CONDA, exports=True)
     yield b"}}"
 
 
@@ -70,15 +75,15 @@ class Sections:
     def rest(self) -> bool:
         return self._next is not None
 
-    def members(self, section: Section, field: int) -> Iterator[bytes]:
-        """The section's `"key":value` pairs with their commas, if it is the next one; the value is the entry's `field`."""
+    def members(self, section: Section, *, exports: bool = False) -> Iterator[bytes]:
+        """The section's `"key":value` pairs with their commas, if it is the next one; the value is the record,
+        or with `exports` what it exports.
+        """
         if self._next is None or self._next[0] != section:
             return
         comma = b""
         for entry in self._next[1]:
-            value = entry[field]
-            if field == RUN_EXPORTS:
-                value = b'{"run_exports":' + (value or b"{}") + b"}"
+            value = b'{"run_exports":' + (entry.run_exports or b"{}") + b"}" if exports else entry.record
             yield comma + orjson.dumps(entry.key) + b":" + value
             comma = b","
         self._next = next(self._groups, None)

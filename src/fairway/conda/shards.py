@@ -33,7 +33,8 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def shard(entries: Iterable[Entry]) -> bytes:
     """The shard of one package name, compressed. Each entry's record is JSON; both maps are always there, because
-    rattler demands `packages` and conda demands `packages.conda`."""
+    rattler demands `packages` and conda demands `packages.conda`.
+    """
     sections: dict[int, dict[str, Any]] = {Section.PACKAGES: {}, Section.PACKAGES_CONDA: {}}
     for entry in entries:
         record = orjson.loads(entry.record)
@@ -63,6 +64,11 @@ def index(subdir: str, shards: Mapping[str, bytes]) -> bytes:
 def compressed(data: bytes, level: int) -> bytes:
     """One zstd frame that says its content's size."""
     return zstd.compress(data, level)
+
+
+def decompressed(data: bytes) -> bytes:
+    """What `compressed` made; only for what we wrote ourselves, since it has no limit."""
+    return zstd.decompress(data)
 
 
 def sha256(data: bytes) -> bytes:
