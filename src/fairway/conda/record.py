@@ -44,7 +44,13 @@ SERVER_KEYS: frozenset[str] = frozenset(
 
 _HASHES = ("md5", "sha256", "attestations_sha256", "legacy_bz2_md5")
 _TEXTS = ("arch", "platform", "license", "license_family", "features", "python_site_packages_path", "preferred_env")
-_EMPTY_IS_ABSENT = ("constrains", "extra_depends", "flags", "track_features")
+_SAYS_NOTHING: dict[str, Any] = {
+    "constrains": [],
+    "extra_depends": {},
+    "flags": [],
+    "track_features": [],
+    "noarch": False,
+}
 _PURL = re.compile(
     r"pkg:[a-z]+(?:/[A-Za-z0-9._~+-]+)+(?:@[A-Za-z0-9._~+!-]+)?(?:\?[a-z_]+=[A-Za-z0-9._~+/:-]+(?:&[a-z_]+=[A-Za-z0-9._~+/:-]+)*)?"
 )
@@ -102,7 +108,8 @@ def needs_v3(index: dict[str, Any]) -> bool:
         return True
     if index.get("extra_depends") or index.get("flags"):
         return True
-    return any(_has_v3_keys(text) for key in ("depends", "constrains") for text in index.get(key) or ())
+    lists = [index.get(key) for key in ("depends", "constrains")]
+    return any(_has_v3_keys(text) for texts in lists if isinstance(texts, list) for text in texts)
 
 
 def artifact_of(contents: Contents, filename: Filename, *, subdir: str | None, now_ms: int | None) -> Artifact:
@@ -115,7 +122,7 @@ def artifact_of(contents: Contents, filename: Filename, *, subdir: str | None, n
         now_ms: the present in milliseconds since 1970, or None to accept any timestamp.
 
     Returns:
-        The artifact. Its record has every key of `index.json` except SERVER_KEYS, nulls and empty optional lists;
+        The artifact. Its record has every key of `index.json` except SERVER_KEYS, nulls, empty optional lists and `noarch: false`;
         under v3 its specs are in bracket form. Warnings are codes: `noarch_generic_on_platform`, `noarch_legacy`,
         `depends_missing`, `timestamp_future`.
 
@@ -135,8 +142,8 @@ def artifact_of(contents: Contents, filename: Filename, *, subdir: str | None, n
         index["depends"] = []
         warnings.append("depends_missing")
     v3 = _check_dependencies(index, v3=needs_v3(contents.index))
-    for key in _EMPTY_IS_ABSENT:
-        if key in index and index[key] in ([], {}):
+    for key, nothing in _SAYS_NOTHING.items():
+        if index.get(key) == nothing:
             del index[key]
     return Artifact(
         filename=filename.text,

@@ -121,8 +121,6 @@ def _positional(text: str, rest: str) -> tuple[str | None, str | None]:
     if len(words) > 2:
         _refuse(text, "it has more than a name, a version and a build")
     if len(words) == 2:
-        if re.fullmatch(r"==[^*]+\*.*", words[0]):
-            _refuse(text, "'==' with '*' means another thing beside a build than alone")
         exact = re.fullmatch(r"=([^=,|*]+)", words[0])  # beside a build, a single `=` means exactly
         return _version(text, f"=={exact[1]}" if exact else words[0]), _build(text, words[1])
     return (_version(text, words[0]) if words else None), None
@@ -134,16 +132,12 @@ def _closed(written: str) -> str:
 
 
 def _strict(text: str, value: str) -> str:
-    # Inside brackets rattler forgives no spaces, and reads `==1.*` as `==1`.
-    if " " in value or re.search(r"==[^,|]*\*", value):
-        _refuse(text, "the version in its brackets has a space, or both '==' and '*'")
-    return value
+    # Inside brackets rattler forgives no spaces.
+    return _refuse(text, "the version in its brackets has a space") if " " in value else value
 
 
 def _version(text: str, written: str) -> str:
     compact = _closed(written)
-    if re.search(r"==[^,|()]*\*", compact) and not re.fullmatch(r"==[^,|()]*", compact):
-        _refuse(text, "'==' with '*' means one thing alone and another beside a second comparison")
     shape, before = re.sub(r"[^,|()]+", "a", compact), ""
     while shape != before:
         shape, before = _GROUP.sub("a", shape), shape
@@ -166,6 +160,7 @@ def _atom(text: str, written: str) -> str:
         _refuse(text, f"'{shown(number)}' is no version")
     if not stars:
         return f"{number}.*" if op == "=" else f"{op or '=='}{number}"
+    # `==2.7.*` is meant as `2.7.*`, and conda reads it so everywhere; rattler only where it stands alone.
     if op in ("", "=", "=="):
         return f"{number}.*"
     # A bound has no wildcard; clients read `>=1.2.*` as `>=1.2`, and `>1.2.*` too.
