@@ -28,6 +28,8 @@ app.command()(upload.upload)
 app.command()(maintain.fsck)
 app.command()(maintain.reindex)
 app.command()(maintain.sweep)
+app.command()(maintain.backup)
+app.command()(maintain.restore)
 app.command()(maintain.doctor)
 
 

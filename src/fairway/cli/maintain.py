@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sqlite3
 import sys
@@ -19,6 +20,7 @@ from fairway.blobs import keys
 from fairway.cli.context import Column, DataOption, JsonOption, listing, opened
 from fairway.db import migrate
 from fairway.errors import FairwayError
+from fairway.registry import backup as registry_backup
 from fairway.registry import channels
 from fairway.registry import fsck as registry_fsck
 from fairway.registry import sweep as registry_sweep
@@ -86,6 +88,32 @@ def sweep(data: DataOption = None) -> None:
     print(f"Swept {swept.channels} channels, {swept.files} files, {swept.objects} objects.")
 
 
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where to write it; must not exist")], data: DataOption = None
+) -> None:
+    """Write everything into one file. Safe while the server runs."""
+    with opened(data) as app:
+        done = registry_backup.backup(app.database, app.blobs, file, schema=migrate.head(), now=app.now())
+    print(f"Backed up {done.rows} rows and {done.files} files ({done.size / 1e6:.1f} MB) to {file}.")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that 'fairway backup' wrote")], data: DataOption = None
+) -> None:
+    """Bring a backup into an empty Fairway, on whichever database and store it is set up with."""
+    with opened(data) as app:
+        done = registry_backup.restore(
+            app.database,
+            app.blobs,
+            app.staging,
+            file,
+            schema=migrate.head(),
+            say=lambda text: print(text, file=sys.stderr),
+        )
+        app.publisher.catch_up()
+    print(f"Restored {done.rows} rows and {done.files} files ({done.size / 1e6:.1f} MB), and built the index.")
+
+
 @config.command("show")
 def show_config(
     as_json: JsonOption = False,
@@ -141,8 +169,6 @@ def database_state(app: Fairway) -> str:
 def storage_state(app: Fairway) -> str:
     """Write, read and delete an object, as an upload and a sweep would."""
     app.blobs.check()
-    import hashlib  # noqa: PLC0415
-
     body = b"fairway doctor"
     key = keys.document(1, None, "channeldata.json", hashlib.sha256(body).hexdigest())
     app.blobs.put(key, body)

@@ -1,0 +1,219 @@
+"""A whole Fairway in one file, and back, whichever database and store it had and will have.
+
+A backup is a tar: a manifest, the rows of each table as msgpack, and the package files. Rows are read in one snapshot
+first and files afterwards: files are immutable and swept only days after they were let go, so every file the rows name
+is still there. The index is not in it; it is built anew from the rows, to the same bytes.
+
+It holds password hashes and the hashes of API keys, no secret in clear; the file is for its owner's eyes all the same.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import orjson
+from sqlalchemy import Table, TextClause, func, insert, select, text, update
+from sqlalchemy.orm import Session
+
+from fairway.blobs import keys
+from fairway.blobs.staging import StagingArea
+from fairway.blobs.store import BlobStore
+from fairway.db.engine import Database
+from fairway.db.models import Artifact, Base, Channel, Pointer, Shard, User
+from fairway.errors import BlobMissing, SetupError
+
+MANIFEST = "fairway-backup.json"
+FORMAT = 1
+ROWS_AT_ONCE = 500
+ROWS, FILES = "rows/", "files/"
+# Where the index stands is not restored: it is published anew.
+LEFT_OUT = frozenset((Pointer.__tablename__,))
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    rows: int
+    files: int
+    size: int
+
+
+def backup(database: Database, blobs: BlobStore, target: Path, *, schema: str, now: int) -> Counted:
+    """Write everything to `target`, which must not exist. Safe beside a running server.
+
+    Raises: SetupError: the file exists or cannot be written. BlobMissing: a file of a channel is not in the store.
+    """
+    part = target.with_name(target.name + ".part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        if target.exists():
+            raise FileExistsError(17, "it exists already")
+    except OSError as error:
+        raise SetupError(f"The backup {target} cannot be written: {error.strerror}.") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                rows, wanted = _write_rows(database, archive, schema=schema, now=now)
+                size = sum(_write_file(archive, blobs, sha256, length) for sha256, length in wanted.items())
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return Counted(rows, len(wanted), size)
+
+
+def _write_rows(database: Database, archive: tarfile.TarFile, *, schema: str, now: int) -> tuple[int, dict[str, int]]:
+    """Every table, from one snapshot; the number of rows, and the files they need as `{sha256: size}`."""
+    counts: dict[str, int] = {}
+    with database.read() as session:
+        query = select(Artifact.sha256, Artifact.size).where(Artifact.purged_at.is_(None)).distinct()
+        wanted = dict(session.execute(query).tuples().all())
+        for table in tables():
+            with tempfile.TemporaryFile() as sheet:
+                counts[str(table.name)] = _write_table(session, table, sheet)
+                _add(archive, ROWS + table.name, sheet, sheet.tell())
+    manifest = {"format": FORMAT, "schema": schema, "created_at": now, "rows": counts, "files": len(wanted)}
+    body = orjson.dumps(manifest)
+    _add(archive, MANIFEST, io.BytesIO(body), len(body))
+    return sum(counts.values()), wanted
+
+
+def _write_table(session: Session, table: Table, sheet: IO[bytes]) -> int:
+    encoder, count = msgspec.msgpack.Encoder(), 0
+    query = select(table).order_by(*table.primary_key.columns)
+    for row in session.execute(query.execution_options(yield_per=ROWS_AT_ONCE, stream_results=True)):
+        body = encoder.encode(tuple(row))
+        sheet.write(len(body).to_bytes(4, "big") + body)
+        count += 1
+    return count
+
+
+def _write_file(archive: tarfile.TarFile, blobs: BlobStore, sha256: str, size: int) -> int:
+    try:
+        chunks = blobs.stream(keys.package(sha256))
+    except BlobMissing:
+        raise BlobMissing(f"The file with the sha256 {sha256} is missing; 'fairway fsck' names it.") from None
+    _add(archive, FILES + sha256, Joined(chunks), size)
+    return size
+
+
+def restore(
+    database: Database,
+    blobs: BlobStore,
+    staging: StagingArea,
+    source: Path,
+    *,
+    schema: str,
+    say: Callable[[str], None] = lambda _: None,
+) -> Counted:
+    """Bring a backup into an empty Fairway. Files come first, rows in one transaction at the end, so an interrupted
+    restore leaves nothing but files that the next one overwrites.
+
+    Raises: SetupError: this is no backup, one of another schema, or there is something here already.
+    """
+    with database.read() as session:
+        if session.scalar(select(func.count()).select_from(User)) or session.scalar(
+            select(func.count()).select_from(Channel)
+        ):
+            raise SetupError("A backup is restored into an empty Fairway; this one has accounts or channels already.")
+    try:
+        with tarfile.open(source, mode="r:") as archive:
+            _check_manifest(archive, schema)
+            files, size = 0, 0
+            for member in archive:
+                if member.name.startswith(FILES) and (data := archive.extractfile(member)) is not None:
+                    _restore_file(blobs, staging, member.name.removeprefix(FILES), data)
+                    files, size = files + 1, size + member.size
+                    if files % 1000 == 0:
+                        say(f"{files} files")
+            rows = _restore_rows(database, archive)
+    except (tarfile.TarError, OSError, KeyError, msgspec.MsgspecError, orjson.JSONDecodeError) as error:
+        raise SetupError(f"{source} is not a whole backup of Fairway: {error}.") from None
+    return Counted(rows, files, size)
+
+
+def _check_manifest(archive: tarfile.TarFile, schema: str) -> None:
+    found = archive.extractfile(MANIFEST)
+    manifest = orjson.loads(found.read()) if found else {}
+    if manifest.get("format") != FORMAT or manifest.get("schema") != schema:
+        raise SetupError(
+            f"The backup is of schema {manifest.get('schema')}, and this version of Fairway has {schema}: restore it with "
+            "the version that made it, then upgrade."
+        )
+
+
+def _restore_file(blobs: BlobStore, staging: StagingArea, sha256: str, data: IO[bytes]) -> None:
+    with staging.open(1 << 62) as staged:
+        while chunk := data.read(1 << 20):
+            staged.write(chunk)
+        if staged.finish().sha256 != sha256:
+            raise SetupError(f"The file {sha256} in the backup is damaged.")
+        blobs.put_file(keys.package(sha256), staged.path)
+
+
+def _restore_rows(database: Database, archive: tarfile.TarFile) -> int:
+    total = 0
+    with database.write() as session:
+        for table in tables():
+            sheet = archive.extractfile(ROWS + table.name)
+            if sheet is None:
+                raise KeyError(table.name)
+            names = [column.name for column in table.columns]
+            batch: list[dict[str, Any]] = []
+            for row in _rows_of(sheet):
+                batch.append(dict(zip(names, row, strict=True)))
+                total += 1
+                if len(batch) == ROWS_AT_ONCE:
+                    session.execute(insert(table), batch)
+                    batch = []
+            if batch:
+                session.execute(insert(table), batch)
+            if not database.is_sqlite and "id" in names:
+                session.execute(next_id(table.name))
+        session.execute(update(Shard).values(sha256=None))
+    return total
+
+
+def next_id(table: str) -> TextClause:
+    """Let PostgreSQL go on counting behind the ids that were restored; `table` is one of our own names."""
+    return text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), coalesce(max(id), 1)) FROM {table}")  # noqa: S608
+
+
+def _rows_of(sheet: IO[bytes]) -> Iterator[tuple[Any, ...]]:
+    decoder = msgspec.msgpack.Decoder()
+    while head := sheet.read(4):
+        yield tuple(decoder.decode(sheet.read(int.from_bytes(head, "big"))))
+
+
+def tables() -> list[Table]:
+    """What a backup holds, in an order in which rows can be inserted."""
+    return [table for table in Base.metadata.sorted_tables if table.name not in LEFT_OUT]
+
+
+def _add(archive: tarfile.TarFile, name: str, data: Any, size: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o600
+    if hasattr(data, "seek"):
+        data.seek(0)
+    archive.addfile(member, data)
+
+
+class Joined:
+    """Chunks as the file object that tarfile reads from."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, b""
+
+    def read(self, size: int) -> bytes:
+        while len(self._rest) < size and (chunk := next(self._chunks, b"")):
+            self._rest += chunk
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
