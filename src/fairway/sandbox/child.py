@@ -54,8 +54,7 @@ def main() -> None:
 
 def _answer(job: Job, setup: Setup) -> Reply:
     # The limit counts the whole life of the process, so every job raises it by its own share.
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (ceil(time.process_time()) + job.cpu, hard))
+    _lower(resource.RLIMIT_CPU, ceil(time.process_time()) + job.cpu, for_good=False)
     try:
         with _opened(job.path) as file:
             filename = Filename.parse(job.filename)
@@ -108,9 +107,13 @@ def _limit(setup: Setup) -> None:
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_CORE, 0),
     ):
-        _, hard = resource.getrlimit(what)
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)  # noqa: PLW2901
-        resource.setrlimit(what, (most, most))
+        _lower(what, most, for_good=True)
+
+
+def _lower(what: int, most: int, *, for_good: bool) -> None:
+    _, hard = resource.getrlimit(what)
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(what, (most, most if for_good else hard))
 
 
 def _received(stdin: BinaryIO) -> bytes | None:
