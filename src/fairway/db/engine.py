@@ -26,7 +26,7 @@ from fairway.errors import SetupError, StorageFull, Unavailable
 
 BUSY_SECONDS = 5
 POOL_SECONDS = 2
-STALE_SECONDS = 1.0
+STALE_SECONDS = 0.5
 
 
 class Database:
@@ -101,7 +101,7 @@ class Database:
         """A value that differs once rows may have changed: what was read under the same stamp still holds.
 
         SQLite knows exactly, whoever wrote (`PRAGMA data_version`). On PostgreSQL it is this process's own commits and
-        the second on the clock: what others did is seen a second later at most.
+        the half second on the clock: what others did is seen that much later at most.
         """
         if not self.is_sqlite:
             return self._commits, int(time.monotonic() / STALE_SECONDS)

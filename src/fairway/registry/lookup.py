@@ -58,6 +58,7 @@ class Lookup:
         self._kept: dict[tuple[Any, ...], Any] = {}
 
     def _find(self, load: Callable[..., Any], *key: Any, rows: bool) -> Any:
+        """What `load(session, *key)` gives. The stamp is read first, so a value is never older than it."""
         stamp = self._database.stamp()
         if stamp != self._stamp or len(self._kept) > ENTRIES_MAX:
             self._stamp, self._kept = stamp, {}
