@@ -18,14 +18,20 @@ BASE = "http://127.0.0.1:8000"
 class Site:
     """`client` asks anonymously; `bearer(key)` makes the headers of somebody."""
 
-    def __init__(self, app: Fairway) -> None:
-        self.app = app
+    def __init__(self, app: Fairway, *, admin: bool = True) -> None:
+        self.app, self._admin = app, admin
         self.client = TestClient(create(app, background=False), base_url=BASE, raise_server_exceptions=False)
 
     def __enter__(self) -> Self:
         self.client.__enter__()
-        self.user("admin", admin=True)
+        if self._admin:
+            self.user("admin", admin=True)
         return self
+
+    @classmethod
+    def around(cls, app: Fairway) -> Self:
+        """The application of a Fairway that has its accounts already."""
+        return cls(app, admin=False)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -56,7 +62,9 @@ class Site:
                 session, CONSOLE, name, owner=owner, visibility=Visibility(visibility), now=self.app.now()
             )
 
-    def put(self, channel: str, package: tuple[str, bytes], key: str, *, subdir: str | None = None, **params: Any) -> Any:
+    def put(
+        self, channel: str, package: tuple[str, bytes], key: str, *, subdir: str | None = None, **params: Any
+    ) -> Any:
         """Upload with Fairway's own PUT."""
         filename, data = package
         place = filename if subdir is None else f"{subdir}/{filename}"

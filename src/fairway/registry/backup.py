@@ -51,10 +51,10 @@ def backup(database: Database, blobs: BlobStore, target: Path, *, schema: str, n
     Raises: SetupError: the file exists or cannot be written. BlobMissing: a file of a channel is not in the store.
     """
     part = target.with_name(target.name + ".part")
+    if target.exists():
+        raise SetupError(f"The backup {target} exists already; choose another name.")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        if target.exists():
-            raise FileExistsError(17, "it exists already")
     except OSError as error:
         raise SetupError(f"The backup {target} cannot be written: {error.strerror}.") from None
     try:

@@ -1,0 +1,99 @@
+"""A backup brings everything back, on another database too, and never over something that is there."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fairway.app import Fairway
+from fairway.db import migrate
+from fairway.errors import SetupError
+from fairway.registry import backup, fsck
+from fairway.settings import load
+from tests.support.builders import conda_package, tar_bz2_package
+from tests.support.site import Site
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Fairway]:
+    """Another Fairway, on SQLite: a backup of PostgreSQL moves there."""
+    with Fairway(load({"data": tmp_path / "other", "reading_processes": 1}, environ={})) as app:
+        yield app
+
+
+def filled(site: Site) -> str:
+    site.user("ana")
+    site.channel("lab", owner="ana")
+    site.channel("open", "public")
+    key = site.key("ana")
+    for package in (conda_package(), conda_package(version="2.0"), tar_bz2_package(name="other")):
+        assert site.put("lab", package, key).status_code == 201
+    site.client.delete("/api/v1/delete/lab/noarch/demo-1.0-h0_0.conda", headers={"Authorization": f"Bearer {key}"})
+    site.get("/lab/noarch/demo-2.0-h0_0.conda", key)
+    site.settle()
+    return key
+
+
+def write(site: Site, path: Path) -> backup.Counted:
+    return backup.backup(site.app.database, site.app.blobs, path, schema=migrate.head(), now=site.app.now())
+
+
+def bring_back(app: Fairway, path: Path) -> backup.Counted:
+    done = backup.restore(app.database, app.blobs, app.staging, path, schema=migrate.head())
+    app.publisher.catch_up()
+    return done
+
+
+def test_a_restored_server_answers_as_the_old_one(site: Site, empty: Fairway, tmp_path: Path) -> None:
+    key = filled(site)
+    documents = (
+        "noarch/repodata.json",
+        "noarch/repodata_shards.msgpack.zst",
+        "noarch/demo-1.0-h0_0.conda",
+        "channeldata.json",
+    )
+    before = {name: site.get(f"/lab/{name}", key).content for name in documents}
+    path = tmp_path / "all.fairway"
+    counted = write(site, path)
+    assert counted.files == 3
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert bring_back(empty, path) == counted
+    assert list(fsck.check(empty.database, empty.blobs, deep=True)) == []
+    with Site.around(empty) as restored:
+        assert {name: restored.get(f"/lab/{name}", key).content for name in documents} == before
+        again = restored.put("lab", conda_package(version="3.0"), key)
+        assert again.status_code == 201, again.text
+
+
+def test_a_backup_is_not_restored_over_something(site: Site, tmp_path: Path) -> None:
+    filled(site)
+    path = tmp_path / "all.fairway"
+    write(site, path)
+    with pytest.raises(SetupError, match="empty Fairway"):
+        bring_back(site.app, path)
+
+
+def test_a_backup_does_not_overwrite_a_file(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_bytes(b"precious")
+    with pytest.raises(SetupError, match="exists"):
+        write(site, path)
+    assert path.read_bytes() == b"precious"
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.endswith(".part")] == []
+
+
+def test_a_damaged_backup_restores_nothing(site: Site, empty: Fairway, tmp_path: Path) -> None:
+    filled(site)
+    path = tmp_path / "all.fairway"
+    write(site, path)
+    data = path.read_bytes()
+    place = data.index(conda_package(version="2.0")[1][-400:]) + 30
+    for broken in (data[: len(data) // 2], data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :], b"no tar"):
+        path.write_bytes(broken)
+        with pytest.raises(SetupError):
+            bring_back(empty, path)
+    with Site.around(empty) as restored:
+        assert restored.get("/api/v1/channels").json()["items"] == []
