@@ -12,6 +12,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fairway.db.types import Id, Json, Name
 
+# SQLite gives the number of a deleted row to the next one, unless told not to. These numbers are part of storage paths
+# that outlive their row until a sweep, and publishers remember how far the index of a number has come.
+NUMBERS_ONCE = {"sqlite_autoincrement": True}
+
 
 class Base(DeclarativeBase):
     type_annotation_map = {str: String, int: BigInteger, bytes: LargeBinary}  # noqa: RUF012
@@ -55,6 +59,7 @@ class TokenChannel(Base):
 
 class Channel(Base):
     __tablename__ = "channels"
+    __table_args__ = NUMBERS_ONCE
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(Name, unique=True)
@@ -80,7 +85,7 @@ class Member(Base):
 
 class Subdir(Base):
     __tablename__ = "subdirs"
-    __table_args__ = (UniqueConstraint("channel_id", "name"),)
+    __table_args__ = (UniqueConstraint("channel_id", "name"), NUMBERS_ONCE)
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"))
