@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from fairway.blobs import keys
 from fairway.conda.names import ChannelName
 from fairway.db.models import Channel, Member, Subdir, User
 from fairway.errors import Invalid, NameTaken, NotAllowed, NotFound
-from fairway.registry import access, audit, index
+from fairway.registry import access, audit, index, sweep
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor, Role, Scope, Visibility
 
@@ -90,6 +91,8 @@ def create_channel(
     )
     session.add(channel)
     session.flush()
+    # a restored database may give out the number of a channel whose index still waits to be swept
+    sweep.keep(session, [keys.channel_prefix(channel.id)])
     session.add(Member(channel_id=channel.id, user_id=user.id, role=Role.OWNER.text, added_at=now))
     audit.note(
         session, actor, "channel.create", name, now=now, channel_id=channel.id, visibility=visibility, owner=owner

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -178,7 +178,7 @@ def flip_shards(
     state: State,
     document: Document,
     built: dict[str, bytes | None],
-    before: dict[str, bytes],
+    before: Mapping[str, bytes | None],
     *,
     now: int,
 ) -> bool:
@@ -187,11 +187,15 @@ def flip_shards(
         pointer = pointer_for(session, state.subdir_id)
         if pointer.shards_built >= state.changed:
             return False
+        if pointer.shards_built != state.shards_built:
+            # another process has published meanwhile: what is replaced now is what it wrote, not what we had read
+            since = (Shard.subdir_id == state.subdir_id, Shard.changed > state.shards_built)
+            before = {**before, **dict(session.execute(select(Shard.name, Shard.sha256).where(*since)).tuples().all())}
         old = pointer.shards or {}
         gone = [
-            keys.shard(state.channel_id, state.subdir, before[name].hex()).path
+            keys.shard(state.channel_id, state.subdir, old_sha256.hex()).path
             for name, sha256 in built.items()
-            if name in before and before[name] != sha256
+            if (old_sha256 := before.get(name)) and old_sha256 != sha256
         ]
         if SHARD_INDEX in old and old[SHARD_INDEX][0] != document[0]:
             gone.append(keys.document(state.channel_id, state.subdir, SHARD_INDEX, old[SHARD_INDEX][0]).path)
@@ -204,6 +208,9 @@ def flip_shards(
         if changes:
             session.execute(update(Shard), changes)
         sweep.retire(session, gone, now=now)
+        shown = [keys.document(state.channel_id, state.subdir, SHARD_INDEX, document[0])]
+        shown += [keys.shard(state.channel_id, state.subdir, sha256.hex()) for sha256 in built.values() if sha256]
+        sweep.keep(session, [key.path for key in shown])
         return True
 
 
@@ -307,6 +314,8 @@ def flip_flat(database: Database, state: State, documents: dict[str, Document], 
         ]
         pointer.flat, pointer.flat_built, pointer.flat_at = documents, state.changed, now
         sweep.retire(session, gone, now=now)
+        shown = [keys.document(state.channel_id, state.subdir, kind, sha256) for kind, (sha256, _) in documents.items()]
+        sweep.keep(session, [key.path for key in shown])
 
 
 # --- both ----------------------------------------------------------------------------------------------------------

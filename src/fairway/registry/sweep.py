@@ -38,6 +38,15 @@ def retire(session: Session, paths: Iterable[str], *, now: int) -> None:
         upsert(session, Retired, rows[begin : begin + BATCH], key=["path"], replace=["retired_at"])
 
 
+def keep(session: Session, paths: Iterable[str]) -> None:
+    """Say, in the transaction that refers to these objects, that they are needed: somebody else may have retired them
+    since they were written.
+    """
+    wanted = sorted(set(paths))
+    for begin in range(0, len(wanted), BATCH):
+        session.execute(delete(Retired).where(Retired.path.in_(wanted[begin : begin + BATCH])))
+
+
 def reclaim(database: Database, paths: Iterable[str]) -> None:
     """Take objects back that are about to be written and referred to again. A look suffices nearly always."""
     wanted = sorted(set(paths))
