@@ -107,6 +107,7 @@ class Found:
     body: bytes | None = None
     key: Key | None = None
     artifact_id: int | None = None
+    ask_always: bool = False
 
 
 class Hot:
@@ -215,7 +216,7 @@ class Files:
             raise NotFound(f"There are no attestations {asked.subdir}/{asked.name} in {gate.name}.")
         found = small(body, keys.JSON)
         if match[2] is None:
-            return found
+            return replace(found, ask_always=True)
         if match[2] != found.sha256:
             raise NotFound(f"There are no attestations {asked.subdir}/{asked.name} in {gate.name}.")
         return replace(found, immutable=True)
@@ -280,11 +281,11 @@ class Files:
         public = gate.visibility is Visibility.PUBLIC and not visit.token_in_path
         if found.immutable:
             cache = f"{'public' if public else 'private'}, {FOREVER}"
-        elif public:
+        elif public and not found.ask_always:
             cache = f"public, max-age={self.app.settings.index_max_age}"
         else:
             # micromamba looks only for max-age; everybody else takes no-cache as "ask again"
-            cache = "private, no-cache, max-age=0"
+            cache = f"{'public' if public else 'private'}, no-cache, max-age=0"
         head = [
             (b"etag", f'"{found.sha256}"'.encode()),
             (b"cache-control", cache.encode()),
@@ -312,8 +313,14 @@ class Files:
             try:
                 part = asked_slice(headers, found.size, etag)
             except Unsatisfiable:
-                size = (b"content-range", b"bytes */%d" % found.size)
-                await start(send, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, [*head, size, (b"content-length", b"0")])
+                # never kept: a cache that took it for the file itself would answer everybody with it, for a year
+                refusal = [
+                    (b"content-range", b"bytes */%d" % found.size),
+                    (b"cache-control", b"no-store"),
+                    (b"accept-ranges", b"bytes"),
+                    (b"content-length", b"0"),
+                ]
+                await start(send, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, refusal)
                 return
             if found.artifact_id is not None and (part is None or part.start == 0):
                 self.app.counts.download(found.artifact_id, now=self.app.now())
