@@ -44,11 +44,13 @@ def in_path(path: str, mount: str) -> tuple[str, str | None]:
 
     conda keeps the prefix before `/t/KEY`, rattler puts `/t/KEY` before everything: both mean the same.
     """
-    path = without_mount(path, mount)
-    if not path.startswith("/t/"):
-        return path, None
-    token, slash, rest = path[3:].partition("/")
-    return without_mount(slash + rest or "/", mount), token
+    inside = without_mount(path, mount)
+    if not inside.startswith("/t/"):
+        return inside, None
+    token, slash, rest = inside[3:].partition("/")
+    rest = slash + rest or "/"
+    # only once: a channel may be called as the mount is
+    return (without_mount(rest, mount) if inside == path else rest), token
 
 
 def without_mount(path: str, mount: str) -> str:
