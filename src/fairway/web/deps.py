@@ -7,6 +7,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from fairway.app import Fairway
+from fairway.errors import TokenInvalid
 from fairway.registry.actor import Actor
 from fairway.web.visit import Visit
 
@@ -16,10 +17,16 @@ def app_of(request: Request) -> Fairway:
 
 
 def actor_of(request: Request) -> Actor:
-    """Who is asking. Runs in a worker thread, since it may have to look into the database."""
+    """Who is asking. Runs in a worker thread, since it may have to look into the database.
+
+    A bad key that only wants to read is refused here, also where anybody may read: whoever sends a key to the API means
+    to be somebody. What writes says so itself, in the words of its dialect.
+    """
     app = app_of(request)
     visit: Visit = request.scope["visit"]
     actor = app.lookup.actor(visit.token, rows=True)
+    if actor.invalid and request.method == "GET":
+        raise TokenInvalid
     if actor.token_id is not None:
         visit.token_id = actor.token_id
         app.counts.used(actor.token_id, now=app.now())
