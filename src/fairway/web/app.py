@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import anyio.to_thread
 from fastapi import FastAPI, Request
@@ -60,14 +61,14 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
         api.include_router(module.router)
     api.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     add_error_handlers(api, app.settings.url)
-    return Visits(Dispatch(api, Files(app), realm=app.settings.url), url=app.settings.url, metrics=metrics)
+    return Visits(Dispatch(api, Files(app), url=app.settings.url), url=app.settings.url, metrics=metrics)
 
 
 class Dispatch:
     """Who answers a path: the router what begins with a reserved name, the files everything else."""
 
-    def __init__(self, router: ASGIApp, files: ASGIApp, *, realm: str) -> None:
-        self.router, self.files, self.realm = router, files, realm
+    def __init__(self, router: ASGIApp, files: ASGIApp, *, url: str) -> None:
+        self.router, self.files, self.mount = router, files, urlsplit(url).path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -86,7 +87,8 @@ class Dispatch:
             await not_here(scope, receive, send, "Files of a channel can only be read here; uploads go to /api/v1.")
         elif not rest and b"text/html" in dict(scope["headers"]).get(b"accept", b""):
             visit.route = "channel page"
-            answer = Response(status_code=HTTPStatus.SEE_OTHER, headers={"Location": f"/channels/{first}"})
+            where = f"{self.mount}/channels/{quote(first, safe='')}"
+            answer = Response(status_code=HTTPStatus.SEE_OTHER, headers={"Location": where})
             await answer(scope, receive, send)
         else:
             await self.files(scope, receive, send)
