@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rattler import PackageName as RattlerName
-from tests.conda.corpus import needs_corpus, records
 
 from fairway.conda import names
 from fairway.conda.names import ChannelName, Filename, PackageName, Subdir
 from fairway.errors import FairwayError, Invalid, Malformed, PackageRefused
+from tests.conda.corpus import needs_corpus, records
 
 
 def refusal(parse, text) -> tuple[type[FairwayError], str]:

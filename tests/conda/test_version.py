@@ -6,10 +6,10 @@ import pytest
 import rattler
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from tests.conda.corpus import needs_corpus, records
 
 from fairway.conda.version import parse, sort_key
 from fairway.errors import PackageRefused
+from tests.conda.corpus import needs_corpus, records
 
 # The list of CEP 33, lowest first; versions on one line are equal.
 ORDERED = """
