@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import anyio.to_thread
@@ -59,9 +60,18 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
     api.state.fairway, api.state.metrics = app, metrics
     for module in (native, prefix, channels, packages, health, home):
         api.include_router(module.router)
-    api.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
+    api.mount("/static", Assets(directory=Path(__file__).parent / "static"))
     add_error_handlers(api, app.settings.url)
     return Visits(Dispatch(api, Files(app), url=app.settings.url), url=app.settings.url, metrics=metrics)
+
+
+class Assets(StaticFiles):
+    """Style and pictures. A browser asks again each time (the answer is a 304), so that an upgrade is seen at once."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        answer = super().file_response(*args, **kwargs)
+        answer.headers["Cache-Control"] = "no-cache"
+        return answer
 
 
 class Dispatch:
