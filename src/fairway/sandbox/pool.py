@@ -88,7 +88,7 @@ class Reader:
         job = Job(
             path=os.fsencode(absolute),
             filename=filename.text,
-            subdir=subdir,
+            subdir=None if subdir is None else str(subdir),  # plain: msgspec encodes no subclass of str
             now_ms=now_ms,
             mirrored=mirrored,
             cpu=int(self._cpu + share),
