@@ -119,16 +119,16 @@ class Publisher:
             self._thread.join(timeout=60)
 
     def _run(self) -> None:
-        while not self._stopping:
-            if self._wake.wait(timeout=LOOK_SECONDS) and not self._stopping:
-                time.sleep(QUIET_SECONDS)
-                self._wake.clear()
+        while not self._stopping:  # the first look is at once: what a crash left behind
             try:
                 self.catch_up()
             except FairwayError as error:
                 log.warning("index.look", error=error.detail)
             except Exception:
                 log.exception("index.look")
+            if self._wake.wait(timeout=LOOK_SECONDS) and not self._stopping:
+                time.sleep(QUIET_SECONDS)
+                self._wake.clear()
 
     def catch_up(self) -> int:
         """Build whatever is behind; how many builds that took. A subdir that fails does not hold up the others."""
