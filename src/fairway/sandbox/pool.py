@@ -216,7 +216,7 @@ class Child:
             stdout=subprocess.PIPE,
             bufsize=0,
             env={},
-            cwd=tempfile.gettempdir(),
+            cwd=_starting_folder(),
         )
         assert self._process.stdin  # noqa: S101 - for the type checker: we asked for pipes
         assert self._process.stdout  # noqa: S101
@@ -287,6 +287,14 @@ class Child:
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Reply)
+
+
+def _starting_folder() -> str:
+    """Where a child may make the folder it then stands in without leaving a trace; on a read-only system, anywhere."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        return "/"
 
 
 def _closing() -> Unavailable:
