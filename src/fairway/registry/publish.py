@@ -8,7 +8,9 @@ index. A crash in between leaves an orphan blob, which harms nobody; never a row
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
@@ -258,14 +260,18 @@ def package_for(session: Session, channel_id: int, facts: Facts, *, now: int, ne
         }
         insert_missing(session, Package, values, key=["channel_id", "name"])
         package = session.scalars(query.with_for_update()).one()
-    key = version.sort_key(facts.version)
-    if key >= package.version_key:
-        package.version, package.version_key = facts.version, key
-        package.summary = str(facts.about.get("summary") or "")[:SUMMARY_MAX]
-        package.licence = str(facts.record.get("license") or facts.about.get("license") or "")[:SUMMARY_MAX]
+    if version.sort_key(facts.version) >= package.version_key:
+        show_newest(package, facts.version, about=facts.about, record=facts.record)
     package.live += int(new_file)
     package.updated_at = now
     return package
+
+
+def show_newest(package: Package, newest: str, *, about: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    """Make these the facts a package is listed with."""
+    package.version, package.version_key = newest, version.sort_key(newest)
+    package.summary = str(about.get("summary") or "")[:SUMMARY_MAX]
+    package.licence = str(record.get("license") or about.get("license") or "")[:SUMMARY_MAX]
 
 
 def write_rows(

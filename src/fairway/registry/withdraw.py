@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import orjson
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from fairway.db.models import Artifact, Channel, Detail, Package, Subdir
+from fairway.db.models import Artifact, Channel, Detail, Package, Record, Subdir
 from fairway.errors import NotFound
 from fairway.registry import access, audit
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
-from fairway.registry.publish import mark_name, subdir_for_change, withdraw_record
+from fairway.registry.publish import mark_name, show_newest, subdir_for_change, withdraw_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +65,20 @@ def refresh_package(session: Session, package_id: int, *, now: int) -> None:
     package.live -= 1
     package.updated_at = now
     newest = session.execute(
-        select(Artifact, Detail.about)
+        select(Artifact.version, Detail.about, Record.record)
         .join(Detail, Detail.artifact_id == Artifact.id)
+        .join(
+            Record,
+            (Record.subdir_id == Artifact.subdir_id)
+            & (Record.section == Artifact.section)
+            & (Record.name == Artifact.name)
+            & (Record.filename == Artifact.filename),
+        )
         .where(Artifact.package_id == package_id, Artifact.deleted_at.is_(None))
         .order_by(Artifact.version_key.desc(), Artifact.indexed_at.desc())
         .limit(1)
     ).one_or_none()
     if newest is None:
         package.version, package.version_key, package.summary, package.licence = "", b"", "", ""
-        return
-    artifact, about = newest
-    package.version, package.version_key = artifact.version, artifact.version_key
-    package.summary = str(about.get("summary") or "")
-    package.licence = str(about.get("license") or "")
+    else:
+        show_newest(package, newest.version, about=newest.about, record=orjson.loads(newest.record))
