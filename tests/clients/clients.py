@@ -50,7 +50,12 @@ class Client:
         }
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, CHILD], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True
+                [sys.executable, CHILD],
+                env=env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
             )
 
     def __enter__(self) -> Self:

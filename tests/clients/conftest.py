@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.clients.clients import Client
 from tests.clients.live import Live
 from tests.support.server import Server

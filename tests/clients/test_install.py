@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.clients.clients import HOST, Client, ClientError, basic, bearer, in_path
 from tests.clients.live import Channel, Live, Package
 from tests.support.builders import conda_package, tar_bz2_package
@@ -45,13 +46,6 @@ def installed(prefix: Path) -> dict[str, dict[str, Any]]:
     return {record["name"]: record for record in records}
 
 
-def asked(live: Live, channel: Channel) -> list[tuple[str, str]]:
-    """The reading requests of a channel, by method and the path below it."""
-    lines = live.server.log_lines()
-    inside = [line for line in lines if str(line.get("path", "")).startswith(f"/{channel.name}/")]
-    return [(str(line["method"]), str(line["path"]).removeprefix(f"/{channel.name}/")) for line in inside]
-
-
 @pytest.fixture(scope="module")
 def reader(live: Live) -> str:
     """The read-only key of a user who has no role anywhere yet."""
@@ -71,7 +65,7 @@ def test_a_viewer_installs_from_a_private_channel(
     assert (tmp_path / "env/share/tool/readme.txt").read_bytes() == b"how to\n"
     assert (tmp_path / "env/bin/engine").read_bytes() == b"#!/bin/sh\n"
     assert sorted(installed(tmp_path / "env")) == ["engine", "tool"]
-    paths = {path for _, path in asked(live, channel)}
+    paths = channel.paths()
     assert any("/shards/" in path for path in paths) == (index == "sharded")
     assert ("noarch/repodata.json.zst" in paths) == (index == "flat zst")
     assert ("noarch/repodata.json" in paths) == (index == "flat json")
@@ -88,7 +82,9 @@ def test_anybody_installs_from_a_public_channel(live: Live, client: Start, tmp_p
 def test_a_bad_key_does_not_close_a_public_channel(live: Live, client: Start) -> None:
     """rattler sends a stored key to every port of a host, so also to those it was never made for."""
     channel = live.channel("public", *tool())
-    assert [record["name"] for record in client(bearer("of another server")).solve([channel.url], "engine")] == ["engine"]
+    assert [record["name"] for record in client(bearer("of another server")).solve([channel.url], "engine")] == [
+        "engine"
+    ]
 
 
 @pytest.mark.parametrize("index", INDEXES)
@@ -123,7 +119,7 @@ def test_after_a_refusal_a_key_is_enough_with_the_same_cache(live: Live, client:
     visitor.close()
     member = client(bearer(live.key), home="same")
     assert len(member.solve([channel.url], "tool", **INDEXES[index])) == 2
-    assert any("/shards/" in path for _, path in asked(live, channel)) == (index == "sharded")
+    assert any("/shards/" in path for path in channel.paths()) == (index == "sharded")
 
 
 @pytest.mark.parametrize("index", INDEXES)
@@ -142,7 +138,7 @@ def test_who_saw_a_channel_empty_gets_shards_once_it_is_filled(live: Live, clien
     for package in tool():
         channel.put(package)
     assert len(user.solve([channel.url], "tool")) == 2
-    assert not [path for _, path in asked(live, channel) if path.endswith((".json", ".json.zst"))]
+    assert not [path for path in channel.paths() if path.endswith((".json", ".json.zst"))]
 
 
 def test_who_asked_before_there_was_a_channel_can_use_it_later(live: Live, client: Start) -> None:
@@ -255,10 +251,11 @@ def test_dependencies_come_from_a_second_channel(
     assert sorted(installed(tmp_path / "env")) == ["engine", "tool"]
 
 
-def test_a_name_in_both_channels_comes_from_the_first(
-    live: Live, client: Start, static: Callable[..., str]
-) -> None:
-    channel, other = live.channel("private", conda_package("tool", "1.0")), static("noarch", conda_package("tool", "9.0"))
+def test_a_name_in_both_channels_comes_from_the_first(live: Live, client: Start, static: Callable[..., str]) -> None:
+    channel, other = (
+        live.channel("private", conda_package("tool", "1.0")),
+        static("noarch", conda_package("tool", "9.0")),
+    )
     for order, version in ([channel.url, other], "1.0"), ([other, channel.url], "9.0"):
         # each time a new client: Python's file server answers a second question with a 304 that rattler cannot use
         user = client(bearer(live.key))
