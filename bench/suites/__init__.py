@@ -1,0 +1,1 @@
+"""One module for each bench; `run` takes a Context and returns tables."""
