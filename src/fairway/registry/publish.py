@@ -26,7 +26,16 @@ from fairway.conda.names import Filename
 from fairway.db.engine import Database
 from fairway.db.models import Artifact, Attestation, Channel, Detail, Package, Record, Retired, Shard, Subdir
 from fairway.db.upsert import insert_missing, upsert
-from fairway.errors import ArtifactExists, FeatureOff, Invalid, NotAllowed, QuotaExceeded
+from fairway.errors import (
+    ArtifactExists,
+    FairwayError,
+    FeatureOff,
+    Invalid,
+    NotAllowed,
+    QuotaExceeded,
+    StorageFull,
+    Unavailable,
+)
 from fairway.registry import access, audit, sweep
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
@@ -105,8 +114,26 @@ def accept(
         channel_url=channel_url,
         now=now,
     )
-    with intake.database.write() as session:
-        return publish(session, received, actor=actor, channel=channel, force=force, same_is_fine=same_is_fine, now=now)
+    try:
+        with intake.database.write() as session:
+            return publish(
+                session, received, actor=actor, channel=channel, force=force, same_is_fine=same_is_fine, now=now
+            )
+    except (Unavailable, StorageFull):
+        raise  # the database cannot take anything now; a client that tries again brings the same bytes
+    except FairwayError:
+        abandon(intake.database, received.digest, now=now)
+        raise
+
+
+def abandon(database: Database, digest: Digest, *, now: int) -> None:
+    """Let go of bytes that were stored before their publication was refused, unless a file is made of them: else a
+    sender without room in its channel could fill the disk.
+    """
+    used = select(Artifact.id).where(Artifact.sha256 == digest.sha256, Artifact.purged_at.is_(None)).limit(1)
+    with database.write() as session:
+        if session.scalar(used) is None:
+            sweep.retire(session, [keys.package(digest.sha256).path], now=now)
 
 
 def receive(
