@@ -113,12 +113,22 @@ def _delete_objects(database: Database, blobs: BlobStore, *, before: int) -> int
     with database.write() as session:
         due = select(Retired.path).where(Retired.retired_at < before).order_by(Retired.path).limit(BATCH)
         paths = session.scalars(due.with_for_update(skip_locked=True)).all()
+        needed = _needed(session, paths)
         for path in paths:
             if path.endswith("/"):
                 for entry in blobs.list(path):
                     if (key := keys.parse(entry.path)) is not None:
                         blobs.delete(key)
-            elif (key := keys.parse(path)) is not None:
+            elif (key := keys.parse(path)) is not None and path not in needed:
                 blobs.delete(key)
         session.execute(delete(Retired).where(Retired.path.in_(paths)))
         return len(paths)
+
+
+def _needed(session: Session, paths: Iterable[str]) -> set[str]:
+    """Those of the packages that some file is made of after all: whoever retired one could not see a publication of the
+    same bytes that was not committed yet.
+    """
+    packages = {key.sha256 for path in paths if (key := keys.parse(path)) is not None and key.channel_id is None}
+    used = select(Artifact.sha256).where(Artifact.sha256.in_(packages), Artifact.purged_at.is_(None))
+    return {keys.package(sha256).path for sha256 in session.scalars(used)}
