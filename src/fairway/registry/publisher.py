@@ -27,7 +27,7 @@ log = structlog.get_logger("fairway.index")
 
 QUIET_SECONDS = 0.25  # flat documents wait this long, so that a burst of uploads is one build
 LOOK_SECONDS = 2.0  # how often the background looks for what others left
-LEASE_MS = 120_000
+LEASE_MS = 20_000  # also how long a publisher that was killed holds up the others
 BACKOFF_SECONDS = (1, 2, 5, 15, 60)
 
 
@@ -150,9 +150,11 @@ class Publisher:
         if flat and not self._lease(subdir_id):
             return False  # another process is at it
         with slot.ready:
-            if slot.building:
-                return False
-            slot.building = True
+            busy, slot.building = slot.building, True
+        if busy:
+            if flat:
+                self._lease(subdir_id, give_back=True)
+            return False
         try:
             self._build(subdir_id, slot, flat=flat)
         except Exception as error:
