@@ -61,7 +61,8 @@ class Lookup:
         """What `load(session, *key)` gives. The stamp is read first, so a value is never older than it."""
         stamp = self._database.stamp()
         if stamp != self._stamp or len(self._kept) > ENTRIES_MAX:
-            self._stamp, self._kept = stamp, {}
+            # in this order: nobody may find the new stamp beside the old entries
+            self._kept, self._stamp = {}, stamp
         kept = self._kept
         place = (load, *key)
         if place in kept:
