@@ -1,0 +1,342 @@
+"""The published index: levels, sharing of builds, and what crashes and races leave."""
+
+import threading
+
+import msgspec
+import orjson
+import pytest
+from sqlalchemy import select
+
+from fairway.blobs import keys
+from fairway.conda.names import Filename
+from fairway.conda.shards import decompressed
+from fairway.db.models import Pointer, Retired, Shard
+from fairway.errors import Unavailable
+from fairway.registry import channels, fsck, index, publish, withdraw
+from fairway.registry.actor import CONSOLE
+from fairway.registry.index import NameMap
+from fairway.registry.publisher import Publisher
+from fairway.registry.sweep import sweep
+from tests.registry.stores import Gate, Watched
+from tests.registry.world import DAY
+from tests.support.builders import conda_package
+from tests.web.reading import unpacked
+
+SHARD_INDEX = "/repodata_shards.msgpack.zst/"
+
+
+def publisher(world, before):
+    """A publisher as another process has one, on a store that is watched."""
+    app = world.app
+    return Publisher(app.database, Watched(app.blobs, before), app.staging, clock=lambda: world.now)
+
+
+def pointer(world):
+    with world.app.database.read() as session:
+        return session.scalars(select(Pointer)).one_or_none()
+
+
+def retired(world):
+    with world.app.database.read() as session:
+        return set(session.scalars(select(Retired.path)))
+
+
+def behind(world):
+    with world.app.database.read() as session:
+        return index.behind(session, flat=False), index.behind(session, flat=True)
+
+
+def remove(world, filename, channel="lab"):
+    with world.app.database.write() as session:
+        return withdraw.delete(session, CONSOLE, channel, "noarch", filename, now=world.now)
+
+
+def reindex(world, channel="lab"):
+    with world.app.database.write() as session:
+        return channels.reindex(session, CONSOLE, channel, None, now=world.now)
+
+
+def agree(world, *, notes=False):
+    found = list(fsck.check(world.app.database, world.app.blobs, deep=True))
+    assert [finding for finding in found if notes or finding.harm == "error"] == []
+
+
+def in_thread(function, *arguments, **options):
+    thread = threading.Thread(target=function, args=arguments, kwargs=options)
+    thread.start()
+    return thread
+
+
+def build_shards(world, store, known=None):
+    app = world.app
+    return index.build_shards(app.database, store, 1, known or NameMap(), now=world.now)
+
+
+def test_a_change_is_a_level_until_it_is_published(world):
+    assert behind(world) == ([], [])
+    done = world.put()
+    assert behind(world) == ([done.subdir_id], [done.subdir_id])
+    assert world.app.publisher.wait_shards(done.subdir_id, done.change, seconds=5)
+    assert behind(world) == ([], [done.subdir_id])
+    assert set(world.documents()) == {index.SHARD_INDEX}
+    assert world.app.publisher.wait_flat(done.subdir_id, done.change, seconds=5)
+    assert behind(world) == ([], [])
+    assert set(world.documents()) == {index.SHARD_INDEX, *index.FLAT}
+    found = pointer(world)
+    assert (found.shards_built, found.flat_built) == (1, 1)
+    assert world.app.publisher.catch_up() == 0
+
+
+def test_many_who_wait_share_one_build(world):
+    puts = []
+    changes = [world.put(conda_package("demo", f"1.{n}")) for n in range(8)]
+    shared = publisher(world, lambda key: puts.append(key.path))
+    answers = []
+
+    def wait(done):
+        answers.append(shared.wait_shards(done.subdir_id, done.change, seconds=10))
+
+    for thread in [in_thread(wait, done) for done in reversed(changes) for _ in range(4)]:
+        thread.join()
+    assert answers == [True] * 32
+    # each build covers every change it finds: the newest asked first
+    assert len([path for path in puts if SHARD_INDEX in path]) == 1
+
+
+def test_uploads_that_arrive_during_a_build_share_the_next_one(world):
+    puts = []
+    gate = Gate(SHARD_INDEX)
+
+    def before(key):
+        puts.append(key.path)
+        gate(key)
+
+    shared = publisher(world, before)
+    first = world.put(conda_package("first"))
+    threads = [in_thread(shared.wait_shards, first.subdir_id, first.change, seconds=10)]
+    assert gate.reached.wait(5)
+    for n in range(10):
+        done = world.put(conda_package("more", f"1.{n}"))
+        threads.append(in_thread(shared.wait_shards, done.subdir_id, done.change, seconds=10))
+    gate.opened.set()
+    for thread in threads:
+        thread.join()
+    assert len([path for path in puts if SHARD_INDEX in path]) == 2
+    assert sorted(world.shards()) == ["first", "more"]
+
+
+def test_who_waits_too_long_is_told_so_and_the_build_goes_on(world):
+    gate = Gate(SHARD_INDEX)
+    shared = publisher(world, gate)
+    done = world.put()
+    builder = in_thread(shared.wait_shards, done.subdir_id, done.change, seconds=10)
+    assert gate.reached.wait(5)
+    assert shared.wait_shards(done.subdir_id, done.change, seconds=0.05) is False
+    gate.opened.set()
+    builder.join()
+    assert shared.wait_shards(done.subdir_id, done.change, seconds=0) is True
+
+
+def test_a_build_that_was_overtaken_moves_nothing_back(world):
+    gate = Gate(SHARD_INDEX)
+    world.put(conda_package("first"))
+    slow = in_thread(build_shards, world, Watched(world.app.blobs, gate))
+    assert gate.reached.wait(5)
+    world.put(conda_package("second"))
+    world.app.publisher.catch_up()
+    gate.opened.set()
+    slow.join()
+    assert pointer(world).shards_built == 2
+    assert sorted(world.shards()) == ["first", "second"]
+    agree(world)
+
+
+def test_a_flat_build_that_was_overtaken_moves_nothing_back(world):
+    gate = Gate("/run_exports.json.zst/")
+    app = world.app
+    world.put(conda_package("first"))
+    slow = in_thread(index.build_flat, app.database, Watched(app.blobs, gate), app.staging, 1, now=world.now)
+    assert gate.reached.wait(5)
+    world.put(conda_package("second"))
+    assert app.publisher.wait_flat(1, 2, seconds=5)
+    gate.opened.set()
+    slow.join()
+    assert pointer(world).flat_built == 2
+    assert len(orjson.loads(world.documents()["repodata.json"])["packages.conda"]) == 2
+    app.publisher.catch_up()
+    agree(world)
+
+
+def test_what_comes_back_while_another_process_publishes_is_not_swept(world):
+    world.put(conda_package("demo", "1.0"))
+    world.publish_index()
+    before = world.documents()[index.SHARD_INDEX], world.shards()
+    first, second = Gate(SHARD_INDEX), Gate(SHARD_INDEX)
+    added = world.put(conda_package("demo", "2.0"))
+    one = in_thread(build_shards, world, Watched(world.app.blobs, first))
+    assert first.reached.wait(5)
+    remove(world, added.filename)
+    two = in_thread(build_shards, world, Watched(world.app.blobs, second))
+    assert second.reached.wait(5)
+    for gate, thread in ((first, one), (second, two)):  # both have built, and become current one after the other
+        gate.opened.set()
+        thread.join()
+    assert (world.documents()[index.SHARD_INDEX], world.shards()) == before
+    with world.app.database.read() as session:
+        assert session.scalar(select(Shard.sha256)) == before[1]["demo"]
+    world.publish_index()
+    world.now += 30 * DAY
+    sweep(world.app.database, world.app.blobs, now=world.now, keep_ms=7 * DAY)
+    agree(world)
+    assert world.shards() == before[1]
+
+
+def test_a_name_without_records_vanishes_and_its_shard_can_still_be_fetched(world):
+    filename = world.put().filename
+    world.put(conda_package("other"))
+    world.publish_index()
+    old = world.shards()["demo"]
+    remove(world, filename)
+    world.publish_index()
+    assert list(world.shards()) == ["other"]
+    assert unpacked(world.app.blobs.get(keys.shard(1, "noarch", old.hex())))["packages.conda"]
+    flat = orjson.loads(world.documents()["repodata.json"])
+    assert (list(flat["packages.conda"]), flat["removed"]) == (["other-1.0-h0_0.conda"], [filename])
+    agree(world)
+
+
+def test_the_same_packages_give_the_same_bytes_in_whatever_order_they_came(world):
+    packages = [conda_package(name, version) for name in ("b", "a", "c") for version in ("1.0", "2.0")]
+    world.channel("other")
+    for package in packages:
+        world.put(package)
+        world.publish_index()
+    for package in reversed(packages):
+        world.put(package, channel="other")
+    world.publish_index()
+    one, two = world.documents(), world.documents(channel="other")
+    assert one == two
+    names = list(orjson.loads(one["repodata.json"])["packages.conda"])
+    assert names == sorted(names)
+    assert list(unpacked(one[index.SHARD_INDEX])["shards"]) == ["a", "b", "c"]
+
+
+def test_an_index_built_anew_has_the_same_bytes_and_timestamps(world):
+    world.put()
+    world.put(conda_package("other", subdir="linux-64"))
+    world.publish_index()
+    before = {subdir: world.documents(subdir) for subdir in ("noarch", "linux-64")}
+    world.now += DAY
+    assert len(reindex(world)) == 2
+    assert world.app.publisher.catch_up() == 4
+    assert {subdir: world.documents(subdir) for subdir in ("noarch", "linux-64")} == before
+    record = orjson.loads(before["noarch"]["repodata.json"])["packages.conda"]["demo-1.0-h0_0.conda"]
+    assert record["indexed_timestamp"] == world.now - DAY
+    assert retired(world) == set()
+
+
+def test_repodata_is_one_zstd_frame_of_the_very_same_bytes(world):
+    world.put()
+    world.publish_index()
+    documents = world.documents()
+    for name in ("repodata.json", "run_exports.json"):
+        assert decompressed(documents[f"{name}.zst"]) == documents[name]
+        assert documents[f"{name}.zst"].count(b"\x28\xb5\x2f\xfd") == 1
+
+
+def test_superseded_objects_are_kept_for_days_and_then_swept(world):
+    world.put(conda_package("demo", "1.0"))
+    world.publish_index()
+    old = {entry.path for entry in world.app.blobs.list(keys.index_prefix())}
+    world.put(conda_package("demo", "2.0"))
+    world.publish_index()
+    assert retired(world) == old
+    for days, there in ((0, True), (6.9, True), (7.1, False)):
+        now = world.app.now() + int(days * DAY)  # the application's publisher goes by the clock
+        sweep(world.app.database, world.app.blobs, now=now, keep_ms=7 * DAY)
+        left = {entry.path for entry in world.app.blobs.list(keys.index_prefix())}
+        assert (old <= left, bool(old & left)) == (there, there), days
+    agree(world, notes=True)
+
+
+def test_a_subdir_that_fails_does_not_hold_up_the_others(world):
+    for subdir in ("noarch", "linux-64", "osx-64"):
+        world.put(conda_package("demo", subdir=subdir))
+    broken = {"linux-64"}
+
+    def before(key):
+        if key.subdir in broken:
+            raise Unavailable("no store")
+
+    shared = publisher(world, before)
+    assert shared.catch_up() == 4
+    assert (bool(world.documents("noarch")), world.documents("linux-64"), bool(world.documents("osx-64"))) == (
+        True, {}, True,
+    )  # fmt: skip
+    assert shared.wait_shards(2, 1, seconds=1) is False
+    broken.clear()
+    assert shared.wait_shards(2, 1, seconds=1) is True
+    world.publish_index()
+    agree(world)
+
+
+@pytest.mark.parametrize("at", ["/shards/", SHARD_INDEX, "/repodata.json/", "/run_exports.json.zst/"])
+def test_after_a_crash_before_the_flip_the_old_index_stands_and_the_next_publisher_carries_on(world, at):
+    class Crash(BaseException):
+        pass
+
+    world.put(conda_package("demo", "1.0"))
+    world.publish_index()
+    before = world.documents()
+    world.put(conda_package("demo", "2.0"))
+
+    def crash(key):
+        if at in key.path:
+            raise Crash
+
+    with pytest.raises(Crash):
+        publisher(world, crash).catch_up()
+    flat = {name: data for name, data in before.items() if name in index.FLAT}
+    assert {name: data for name, data in world.documents().items() if name in index.FLAT} == flat
+    if at in {"/shards/", SHARD_INDEX}:
+        assert world.documents() == before
+    agree(world)
+    assert publisher(world, lambda _: None).catch_up() > 0
+    assert len(orjson.loads(world.documents()["repodata.json"])["packages.conda"]) == 2
+    agree(world)
+
+
+def test_more_names_than_one_batch_are_all_published(world):
+    filename, data = conda_package("seed")
+    with world.app.staging.open(1 << 20) as staged:
+        staged.write(data)
+        seed = publish.receive(
+            world.app.intake, staged, Filename.parse(filename), subdir=None, sha256=None, attestation=None,
+            channel_url="", now=world.now,
+        )  # fmt: skip
+    count = index.NAMES_AT_ONCE * 2 + 3
+    with world.app.database.write() as session:
+        for n in range(count):
+            name = f"p{n:04}"
+            facts = msgspec.structs.replace(
+                seed.facts, name=name, filename=f"{name}-1.0-h0_0.conda", record={**seed.facts.record, "name": name}
+            )
+            publish.publish(session, publish.Received(facts, seed.digest), actor=CONSOLE, channel="lab", now=world.now)
+    world.publish_index()
+    assert list(world.shards()) == [f"p{n:04}" for n in range(count)]
+    assert pointer(world).shards_built == count
+    agree(world)
+
+
+def test_a_publisher_that_finds_another_at_work_lets_its_turn_go(world):
+    done = world.put()
+    world.app.publisher.wait_shards(done.subdir_id, done.change, seconds=5)
+    gate = Gate("/repodata.json/")
+    shared = publisher(world, gate)
+    reader = in_thread(shared.wait_flat, done.subdir_id, done.change, seconds=10)
+    assert gate.reached.wait(5)
+    assert shared.catch_up() == 0
+    assert pointer(world).lease_until == 0
+    gate.opened.set()
+    reader.join()
+    assert behind(world) == ([], [])
