@@ -181,6 +181,14 @@ def test_of_both_formats_the_newer_is_taken(live: Live, client: Start) -> None:
         assert [record["fn"] for record in user.solve([channel.url], "both", **options)] == ["both-1.0-h0_0.conda"]
 
 
+@pytest.mark.parametrize("index", INDEXES)
+def test_v3_records_are_solved_with_their_conditions(live: Live, client: Start, tmp_path: Path, index: str) -> None:
+    depends = ['engine[version=">=2", when="__linux"]', 'missing[when="__win"]']
+    channel = live.channel("private", conda_package("tool", depends=depends), *tool()[1:])
+    client(bearer(live.key)).install([channel.url], "tool", prefix=tmp_path / "env", **INDEXES[index])
+    assert sorted(installed(tmp_path / "env")) == ["engine", "tool"]
+
+
 def test_run_exports_are_found_in_each_way_a_build_tool_looks(live: Live, client: Start) -> None:
     exports = {"weak": ["engine >=2,<3"], "noarch": ["engine"]}
     files = {"lib/engine.so": bytes(200_000)}
