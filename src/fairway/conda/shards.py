@@ -37,10 +37,7 @@ def shard(entries: Iterable[Entry]) -> bytes:
     """
     sections: dict[int, dict[str, Any]] = {Section.PACKAGES: {}, Section.PACKAGES_CONDA: {}}
     for entry in entries:
-        record = orjson.loads(entry.record)
-        if entry.run_exports is not None:
-            record["run_exports"] = orjson.loads(entry.run_exports)
-        sections.setdefault(entry.section, {})[entry.key] = shard_value(record)
+        sections.setdefault(entry.section, {})[entry.key] = shard_value(orjson.loads(entry.record))
     document: dict[str, Any] = {
         "packages": sections[Section.PACKAGES],
         "packages.conda": sections[Section.PACKAGES_CONDA],

@@ -343,6 +343,9 @@ def write_rows(
         "size": digest.size,
         "indexed_timestamp": now,
     }
+    if facts.run_exports:
+        # CEP 21, in both projections as rattler's indexer has it: builders need not ask for run_exports.json
+        entry["run_exports"] = facts.run_exports
     if received.sidecar is not None:
         entry["attestations_sha256"] = hashlib.sha256(received.sidecar).hexdigest()
         session.add(Attestation(artifact_id=row.id, sidecar=received.sidecar, sha256=str(entry["attestations_sha256"])))
