@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from fairway.db.models import Base
@@ -15,6 +16,18 @@ def insert_missing(session: Session, model: type[Base], row: Mapping[str, Any], 
     """Insert a row unless one with the same key is there: two who try at once both find it afterwards."""
     statement = _insert(session, model).values(dict(row))
     session.execute(statement.on_conflict_do_nothing(index_elements=list(key)))
+
+
+def added(session: Session, row: Base) -> bool:
+    """Add a row; false if somebody else took one of its unique values a moment ago. The transaction is over then, and
+    the caller has to raise.
+    """
+    session.add(row)
+    try:
+        session.flush()
+    except IntegrityError:
+        return False
+    return True
 
 
 def upsert(

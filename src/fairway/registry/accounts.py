@@ -12,6 +12,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from fairway.db.models import User
+from fairway.db.upsert import added
 from fairway.errors import Invalid, NameTaken, NotFound, Unavailable
 from fairway.registry import audit
 from fairway.registry.actor import Actor
@@ -39,7 +40,7 @@ class UserView:
 def hashed(password: str) -> str:
     """Raises: Invalid: too short or too long."""
     if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX:
-        raise Invalid(f"A password needs at least {PASSWORD_MIN} characters.", code="password_invalid")
+        raise Invalid(f"A password has {PASSWORD_MIN} to {PASSWORD_MAX} characters.", code="password_invalid")
     with hashing_slot():
         return HASHER.hash(password)
 
@@ -71,8 +72,8 @@ def create_user(
         what = f"user name {name}" if found.name == name else f"address {email}"
         raise NameTaken(f"The {what} is already in use.")
     user = User(name=name, email=email, password_hash=password_hash, is_admin=is_admin, created_at=now)
-    session.add(user)
-    session.flush()
+    if not added(session, user):
+        raise NameTaken(f"The user name {name} or the address {email} is already in use.")
     audit.note(session, actor, "user.create", name, now=now, is_admin=is_admin)
     return view(user)
 

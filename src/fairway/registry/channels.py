@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from fairway.blobs import keys
 from fairway.conda.names import ChannelName
 from fairway.db.models import Channel, Member, Subdir, User
+from fairway.db.upsert import added
 from fairway.errors import Invalid, NameTaken, NotAllowed, NotFound
 from fairway.registry import access, audit, index, sweep
 from fairway.registry.access import Action
@@ -89,8 +90,8 @@ def create_channel(
         artifacts=0,
         size=0,
     )
-    session.add(channel)
-    session.flush()
+    if not added(session, channel):
+        raise NameTaken(f"The channel name {name} is already in use.")
     # a restored database may give out the number of a channel whose index still waits to be swept
     sweep.keep(session, [keys.channel_prefix(channel.id)])
     session.add(Member(channel_id=channel.id, user_id=user.id, role=Role.OWNER.text, added_at=now))
