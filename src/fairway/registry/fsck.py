@@ -40,6 +40,7 @@ def check(database: Database, blobs: BlobStore, *, deep: bool = False) -> Iterat
     """Compare everything. `deep` also reads every file and compares its sha256."""
     yield from check_files(database, blobs, deep=deep)
     yield from check_counts(database)
+    yield from check_records(database)
     with database.read() as session:
         subdirs = session.execute(
             select(Subdir.id, Subdir.name, Channel.id, Channel.name).join(Channel, Channel.id == Subdir.channel_id)
@@ -77,7 +78,7 @@ def check_files(database: Database, blobs: BlobStore, *, deep: bool) -> Iterator
 
 
 def check_counts(database: Database) -> Iterator[Finding]:
-    """The totals of channels and packages are those of their files, and each live file has its record."""
+    """The totals of channels and packages are those of their files."""
     live = Artifact.deleted_at.is_(None)
     with database.read() as session:
         totals = {
@@ -103,19 +104,24 @@ def check_counts(database: Database) -> Iterator[Finding]:
         for package_id, name, count in session.execute(select(Package.id, Package.name, Package.live)):
             if count != packages.get(package_id, 0):
                 yield Finding("error", name, f"it counts {count} files instead of {packages.get(package_id, 0)}")
-        missing = (
-            select(Artifact.filename)
-            .outerjoin(
-                Record,
-                (Record.subdir_id == Artifact.subdir_id)
-                & (Record.section == Artifact.section)
-                & (Record.name == Artifact.name)
-                & (Record.filename == Artifact.filename),
-            )
-            .where(live, Record.filename.is_(None))
-        )
+
+
+def check_records(database: Database) -> Iterator[Finding]:
+    """Each live file has its record, and each record its live file."""
+    live = Artifact.deleted_at.is_(None)
+    together = (
+        (Record.subdir_id == Artifact.subdir_id)
+        & (Record.section == Artifact.section)
+        & (Record.name == Artifact.name)
+        & (Record.filename == Artifact.filename)
+    )
+    missing = select(Artifact.filename).outerjoin(Record, together).where(live, Record.filename.is_(None))
+    extra = select(Record.filename).outerjoin(Artifact, together & live).where(Artifact.id.is_(None))
+    with database.read() as session:
         for filename in session.scalars(missing):
             yield Finding("error", filename, "it has no record to be indexed")
+        for filename in session.scalars(extra):
+            yield Finding("error", filename, "it has a record, but is no file of its channel")
 
 
 def check_index(
