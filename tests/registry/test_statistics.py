@@ -1,0 +1,107 @@
+"""Downloads and uses of keys are counted in memory and added up."""
+
+import threading
+
+import pytest
+from sqlalchemy import select
+
+from fairway.db.models import Artifact, Download, Token
+from fairway.errors import Unavailable
+from fairway.registry.statistics import Counts, downloads_of
+from tests.registry.world import DAY
+from tests.support.builders import conda_package
+
+
+@pytest.fixture
+def artifact(world):
+    world.put()
+    with world.app.database.read() as session:
+        return session.scalar(select(Artifact.id))
+
+
+def written(world):
+    with world.app.database.read() as session:
+        return {(row.artifact_id, row.day): row.count for row in session.scalars(select(Download))}
+
+
+def used(world):
+    with world.app.database.read() as session:
+        return session.scalar(select(Token.last_used_at))
+
+
+def test_counts_add_up_by_file_and_day_over_flushes(world, artifact):
+    world.put(conda_package("other"))
+    counts = Counts()
+    for now, file in ((0, artifact), (DAY - 1, artifact), (DAY, artifact), (5, artifact + 1)):
+        counts.download(file, now=now)
+    assert counts.flush(world.app.database) == 3
+    assert written(world) == {(artifact, 0): 2, (artifact, 1): 1, (artifact + 1, 0): 1}
+    counts.download(artifact, now=9)
+    counts.flush(world.app.database)
+    assert written(world)[artifact, 0] == 3
+    assert counts.flush(world.app.database) == 0
+    with world.app.database.read() as session:
+        assert downloads_of(session, [artifact, artifact + 1, 999]) == {artifact: 4, artifact + 1: 1}
+
+
+def test_two_processes_add_to_the_same_row(world, artifact):
+    one, two = Counts(), Counts()
+    for counts in (one, two, two):
+        counts.download(artifact, now=1)
+    one.flush(world.app.database)
+    two.flush(world.app.database)
+    assert written(world) == {(artifact, 0): 3}
+
+
+def test_a_file_that_is_gone_does_not_lose_the_others_counts(world, artifact):
+    counts = Counts()
+    counts.download(artifact, now=1)
+    counts.download(artifact + 1_000, now=1)
+    counts.flush(world.app.database)
+    assert written(world) == {(artifact, 0): 1}
+
+
+def test_nothing_is_lost_when_a_flush_fails(world, artifact):
+    class Down:
+        def write(self):
+            raise Unavailable
+
+    world.key()
+    counts = Counts()
+    counts.download(artifact, now=1)
+    counts.used(1, now=1_000_000)
+    with pytest.raises(Unavailable):
+        counts.flush(Down())
+    counts.download(artifact, now=1)
+    counts.used(1, now=1_000_001)
+    counts.flush(world.app.database)
+    assert (written(world), used(world)) == ({(artifact, 0): 2}, 1_000_001)
+
+
+def test_many_threads_count_every_download(world, artifact):
+    counts = Counts()
+
+    def download():
+        for _ in range(500):
+            counts.download(artifact, now=1)
+
+    threads = [threading.Thread(target=download) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        counts.flush(world.app.database)
+    counts.flush(world.app.database)
+    assert written(world) == {(artifact, 0): 4_000}
+
+
+def test_the_last_use_of_a_key_is_written_every_five_minutes_at_most(world):
+    world.key()
+    counts = Counts()
+    counts.used(1, now=1_000_000)
+    assert counts.flush(world.app.database) == 1
+    counts.used(1, now=1_299_999)
+    assert counts.flush(world.app.database) == 0
+    assert used(world) == 1_000_000
+    counts.used(1, now=1_300_000)
+    counts.flush(world.app.database)
+    assert used(world) == 1_300_000
