@@ -10,11 +10,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from fairway.conda.names import Filename, Subdir
-from fairway.errors import FairwayError
 from fairway.web.deps import App, Who
 from fairway.web.uploads import intake
+from fairway.web.uploads.routes import ProblemRoute
 
-router = APIRouter(tags=["artifacts"])
+router = APIRouter(tags=["artifacts"], route_class=ProblemRoute)
 
 BODY = {"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 
@@ -39,16 +39,12 @@ async def upload_artifact(
     Answers 201 once the package is stored and in the index (`indexed` says whether the index was in time), and 200 if
     the very same file is there already, so that a retry is safe.
     """
-    try:
-        await run_sync(partial(intake.may_upload, app, actor, channel))
-        name, place = Filename.parse(filename), None if subdir is None else Subdir.parse(subdir)
-        intake.announced(request, app)
-        with await run_sync(app.staging.open, app.settings.max_file_size) as staged:
-            await intake.stage_raw(request, staged)
-            outcome = await intake.take(
-                app, actor, channel, staged, name, subdir=place, sha256=sha256, force=force, same_is_fine=True
-            )
-    except FairwayError:
-        await intake.drain(request)
-        raise
+    await run_sync(partial(intake.may_upload, app, actor, channel))
+    name, place = Filename.parse(filename), None if subdir is None else Subdir.parse(subdir)
+    intake.announced(request, app)
+    with await run_sync(app.staging.open, app.settings.max_file_size) as staged:
+        await intake.stage_raw(request, staged)
+        outcome = await intake.take(
+            app, actor, channel, staged, name, subdir=place, sha256=sha256, force=force, same_is_fine=True
+        )
     return JSONResponse(intake.as_dict(outcome), 201 if outcome.published.created else 200)

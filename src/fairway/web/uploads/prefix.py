@@ -14,14 +14,14 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from fairway.conda.names import Filename
-from fairway.errors import FairwayError, Malformed
+from fairway.errors import Malformed
 from fairway.registry import channels, withdraw
 from fairway.web.deps import App, Who
-from fairway.web.errors import plain
 from fairway.web.uploads import intake
 from fairway.web.uploads.multipart import Form
+from fairway.web.uploads.routes import PlainRoute
 
-router = APIRouter(tags=["prefix.dev dialect"])
+router = APIRouter(tags=["prefix.dev dialect"], route_class=PlainRoute)
 
 FORM = {
     "requestBody": {
@@ -42,35 +42,31 @@ async def upload_prefix(
     force: Annotated[bool, Query(description="Replace a file of this name, where the channel allows it")] = False,
 ) -> Response:
     """Upload a package: a form with the part `file`, or the raw file with the headers X-File-Name and X-File-SHA256."""
-    try:
-        await run_sync(partial(intake.may_upload, app, actor, channel))
-        intake.announced(request, app)
-        with await run_sync(app.staging.open, app.settings.max_file_size) as staged:
-            if request.headers.get("content-type", "").lower().startswith("multipart/"):
-                form = Form(request.headers["content-type"], intake.Buffered(staged))
-                await form.read(request)
-                headers = form.file or {}
-                attestation = bytes(form.fields["attestation"]) if "attestation" in form.fields else None
-                name = headers.get("x-file-name") or headers.get("filename")
-            else:
-                headers, attestation = dict(request.headers), None
-                name = headers.get("x-file-name")
-                filename = parse_name(name)  # before the body is read
-                await intake.stage_raw(request, staged)
-            filename = parse_name(name)
-            outcome = await intake.take(
-                app,
-                actor,
-                channel,
-                staged,
-                filename,
-                sha256=headers.get("x-file-sha256") or request.headers.get("x-file-sha256"),
-                attestation=attestation,
-                force=force,
-            )
-    except FairwayError as error:
-        await intake.drain(request)
-        return plain(error, realm=app.settings.url)
+    await run_sync(partial(intake.may_upload, app, actor, channel))
+    intake.announced(request, app)
+    with await run_sync(app.staging.open, app.settings.max_file_size) as staged:
+        if request.headers.get("content-type", "").lower().startswith("multipart/"):
+            form = Form(request.headers["content-type"], intake.Buffered(staged))
+            await form.read(request)
+            headers = form.file or {}
+            attestation = bytes(form.fields["attestation"]) if "attestation" in form.fields else None
+            name = headers.get("x-file-name") or headers.get("filename")
+        else:
+            headers, attestation = dict(request.headers), None
+            name = headers.get("x-file-name")
+            filename = parse_name(name)  # before the body is read
+            await intake.stage_raw(request, staged)
+        filename = parse_name(name)
+        outcome = await intake.take(
+            app,
+            actor,
+            channel,
+            staged,
+            filename,
+            sha256=headers.get("x-file-sha256") or request.headers.get("x-file-sha256"),
+            attestation=attestation,
+            force=force,
+        )
     return JSONResponse(intake.as_dict(outcome), 201)
 
 
@@ -83,11 +79,8 @@ def parse_name(text: str | None) -> Filename:
 @router.delete("/api/v1/delete/{channel}/{subdir}/{filename}")
 def delete_prefix(app: App, actor: Who, channel: str, subdir: str, filename: str) -> Response:
     """Take a file out of the index; it stays downloadable for some days."""
-    try:
-        with app.database.write() as session:
-            gone = withdraw.delete(session, actor, channel, subdir, filename, now=app.now())
-    except FairwayError as error:
-        return plain(error, realm=app.settings.url)
+    with app.database.write() as session:
+        gone = withdraw.delete(session, actor, channel, subdir, filename, now=app.now())
     app.publisher.wait_shards(gone.subdir_id, gone.change, seconds=app.settings.index_wait)
     return PlainTextResponse(f"{subdir}/{filename} is deleted from {channel}.\n")
 
@@ -96,11 +89,8 @@ def delete_prefix(app: App, actor: Who, channel: str, subdir: str, filename: str
 @router.post("/api/v1/reindex/{channel}/{subdir}")
 def reindex_prefix(app: App, actor: Who, channel: str, subdir: str | None = None) -> Response:
     """Build a channel's index anew. Nobody needs it after an upload; it does no harm either."""
-    try:
-        with app.database.write() as session:
-            changes = channels.reindex(session, actor, channel, subdir, now=app.now())
-    except FairwayError as error:
-        return plain(error, realm=app.settings.url)
+    with app.database.write() as session:
+        changes = channels.reindex(session, actor, channel, subdir, now=app.now())
     for subdir_id, change in changes.items():
         app.publisher.wait_shards(subdir_id, change, seconds=app.settings.index_wait)
     return PlainTextResponse(f"{channel} is being reindexed.\n", 202)

@@ -1,0 +1,41 @@
+"""How uploads are refused, wherever that happens: in the handler, or before it, as when the database cannot say whose
+key it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+
+from fairway.errors import FairwayError
+from fairway.web.deps import app_of
+from fairway.web.errors import plain, problem
+from fairway.web.uploads import intake
+
+
+class ProblemRoute(APIRoute):
+    """Refuses in problem+json, once the body was read on for a while, so that the client gets to read the answer."""
+
+    refusal = staticmethod(problem)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except FairwayError as error:
+                await intake.drain(request)
+                return self.refusal(error, realm=app_of(request).settings.url)
+
+        return answer
+
+
+class PlainRoute(ProblemRoute):
+    """Refuses in one sentence of plain text: what the client dialects show to people."""
+
+    refusal = staticmethod(plain)
