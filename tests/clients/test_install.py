@@ -194,7 +194,8 @@ def test_run_exports_are_found_in_each_way_a_build_tool_looks(live: Live, client
     files = {"lib/engine.so": bytes(200_000)}
     channel = live.channel("private", conda_package("engine", subdir="linux-64", run_exports=exports, files=files))
     user = client(bearer(live.key))
-    assert user.solve([channel.url], "engine")[0]["run_exports"] == exports
+    for options in INDEXES.values():
+        assert user.solve([channel.url], "engine", **options)[0]["run_exports"] == exports
     listed = channel.get("linux-64/run_exports.json").json()
     assert listed["packages.conda"] == {"engine-1.0-h0_0.conda": {"run_exports": exports}}
     seen = user.do("inspect", url=f"{channel.url}/linux-64/engine-1.0-h0_0.conda")
