@@ -248,6 +248,16 @@ def test_a_broken_form_is_refused(lab, body):
     assert (found.status, found.code) == (400, "multipart_invalid")
 
 
+def test_a_mistake_of_ours_tells_nothing_of_it(lab):
+    counts, lab.site.app.counts = lab.site.app.counts, None  # something the code does not expect
+    answer = lab.send(request("put", "open", PACKAGE, lab.key))
+    lab.site.app.counts = counts
+    found = refusal("put", answer.status_code, answer.headers, answer.content)
+    sentence = "Something went wrong on this server; its log has the request id of this answer."
+    assert found == Refusal(500, "internal", sentence)
+    assert answer.headers["x-request-id"]
+
+
 class HastySelector(selectors.DefaultSelector):
     """Waits a fraction of what it is asked to."""
 

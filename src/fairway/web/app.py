@@ -24,7 +24,7 @@ from fairway.conda.names import RESERVED_CHANNEL_NAMES
 from fairway.web import health
 from fairway.web.api import channels, packages
 from fairway.web.api.models import Problem
-from fairway.web.errors import headers_for, problem, problem_body
+from fairway.web.errors import INTERNAL, headers_for, problem, problem_body
 from fairway.web.files import Files
 from fairway.web.pages import home
 from fairway.web.uploads import native, prefix
@@ -140,6 +140,13 @@ def add_error_handlers(api: FastAPI, realm: str) -> None:
         headers = headers_for(status, realm) | dict(getattr(error, "headers", None) or {})
         return Response(problem_body(status, code, detail), status, headers, media_type="application/problem+json")
 
+    def failed(_: Request, __: Exception) -> Response:
+        # the exception goes on to Visits, which logs it
+        status = HTTPStatus.INTERNAL_SERVER_ERROR
+        body = problem_body(status, "internal", INTERNAL)
+        return Response(body, status, headers_for(status, realm), media_type="application/problem+json")
+
+    api.add_exception_handler(Exception, failed)
     api.add_exception_handler(errors.FairwayError, refused)
     api.add_exception_handler(RequestValidationError, invalid)
     api.add_exception_handler(HTTPException, http)
