@@ -172,6 +172,8 @@ def translated() -> Iterator[None]:
         said = str(error.orig).lower()
         if "disk is full" in said or "disk full" in said or "no space left" in said:
             raise StorageFull from error
+        if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+            raise  # a statement of ours that SQLite cannot run; PostgreSQL has another class for it
         if isinstance(error, exc.OperationalError | exc.InterfaceError) or error.connection_invalidated:
             raise Unavailable("The database does not answer; nothing was changed. Try again in a moment.") from error
         raise
