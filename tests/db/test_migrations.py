@@ -1,0 +1,128 @@
+"""The schema: made, taken back and made again; the same as the models; refused when a newer version wrote it."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+
+from fairway.db import migrate
+from fairway.db.engine import Database
+from fairway.db.models import Base
+from fairway.errors import SetupError
+from tests.conftest import DATABASES
+from tests.support.postgres import fresh_database
+from tests.support.servers import Missing
+
+
+@pytest.fixture(params=DATABASES)
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database without any table."""
+    if request.param == "sqlite":
+        database = Database(f"sqlite:///{tmp_path / 'fairway.db'}")
+        yield database
+        database.close()
+        return
+    try:
+        with fresh_database() as url:
+            database = Database(url)
+            yield database
+            database.close()
+    except Missing as reason:
+        pytest.skip(f"no PostgreSQL: {reason}")
+
+
+def schema(database: Database) -> dict[str, object]:
+    """Tables with columns, keys and indexes, as the database itself tells."""
+    found = inspect(database.writer)
+    return {
+        table: (
+            [(column["name"], str(column["type"]), column["nullable"]) for column in found.get_columns(table)],
+            found.get_pk_constraint(table)["constrained_columns"],
+            sorted((key["constrained_columns"], key["referred_table"], str(key["options"])) for key in found.get_foreign_keys(table)),
+            sorted((index["column_names"], index["unique"]) for index in found.get_indexes(table)),
+            sorted(constraint["column_names"] for constraint in found.get_unique_constraints(table)),
+        )
+        for table in sorted(found.get_table_names())
+        if table not in {"alembic_version", "sqlite_sequence"}
+    }  # fmt: skip
+
+
+def test_up_down_and_up_again_give_the_same_schema(empty):
+    assert migrate.current(empty) is None
+    migrate.upgrade(empty)
+    assert migrate.current(empty) == migrate.head()
+    first = schema(empty)
+    assert set(first) == set(Base.metadata.tables)
+    migrate.downgrade(empty, "base")
+    assert (schema(empty), migrate.current(empty)) == ({}, None)
+    migrate.upgrade(empty)
+    assert schema(empty) == first
+    migrate.upgrade(empty)  # nothing to do
+    assert schema(empty) == first
+
+
+def test_the_migrations_make_what_the_models_say(empty):
+    migrate.upgrade(empty)
+    with empty.writer.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_on_sqlite_also_what_alembic_does_not_compare(tmp_path):
+    """AUTOINCREMENT and WITHOUT ROWID are seen only in the statements."""
+    database = Database(f"sqlite:///{tmp_path / 'migrated.db'}")
+    migrate.upgrade(database)
+    engine = create_engine(f"sqlite:///{tmp_path / 'made.db'}")
+    Base.metadata.create_all(engine)
+
+    def marks(used):
+        query = text("SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+        with used.connect() as connection:
+            rows = connection.execute(query).all()
+        return {
+            name: [mark for mark in ("AUTOINCREMENT", "WITHOUT ROWID", "COLLATE") if mark in sql.upper()]
+            for name, sql in rows
+            if name != "alembic_version"
+        }
+
+    assert marks(database.writer) == marks(engine)
+    assert marks(engine)["channels"] == ["AUTOINCREMENT"]
+    engine.dispose()
+    database.close()
+
+
+def test_a_schema_of_a_newer_version_is_refused_in_one_sentence(empty):
+    migrate.upgrade(empty)
+    with empty.writer.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    before = schema(empty)
+    with pytest.raises(SetupError) as caught:
+        migrate.upgrade(empty)
+    assert caught.value.detail.startswith("The database is at schema 9999, which this version of Fairway does not know")
+    assert "\n" not in caught.value.detail
+    assert (schema(empty), migrate.current(empty)) == (before, "9999")
+
+
+def test_two_that_start_at_once_migrate_once(empty):
+    failures = []
+
+    def start():
+        database = Database(empty.url.render_as_string(hide_password=False))
+        try:
+            migrate.upgrade(database)
+        except Exception as error:
+            failures.append(error)
+        finally:
+            database.close()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert migrate.current(empty) == migrate.head()
