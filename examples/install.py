@@ -1,6 +1,7 @@
 """Install a package from a channel into a folder, with py-rattler: install.py CHANNEL PACKAGE KEY FOLDER.
 
-It does what `pixi`, `conda` and `micromamba` do, on a machine that has none of them yet.
+It does what `pixi`, `conda` and `micromamba` do, on a machine that has none of them yet. A public channel needs no key:
+say - instead.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ def main() -> None:
     channel, package, key, folder = sys.argv[1:]
     with tempfile.TemporaryDirectory() as kept:
         keys = Path(kept) / "keys.json"
-        keys.write_text(json.dumps({urlsplit(channel).hostname: {"BearerToken": key}}))
+        keys.write_text(json.dumps({} if key == "-" else {urlsplit(channel).hostname: {"BearerToken": key}}))
         os.environ["RATTLER_AUTH_FILE"] = str(keys)
         asyncio.run(install(channel, package, folder))
 
