@@ -24,6 +24,8 @@ log = structlog.get_logger("fairway.http")
 
 # Decoded once, a path must not hide another: no encoded slash, backslash, NUL or percent sign.
 ENCODED = re.compile(rb"%(?:2f|5c|00|25)", re.IGNORECASE)
+# Any other is counted as one: a label that strangers choose would grow without end.
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 REQUEST_ID = re.compile(rb"[A-Za-z0-9-]{8,64}")
 
 SECURITY_HEADERS = [
@@ -127,7 +129,8 @@ class Visits:
 
     def _record(self, scope: Scope, visit: Visit, answer: Answer) -> None:
         seconds = time.perf_counter() - visit.started
-        self.metrics.requests.labels(visit.route, scope["method"], str(answer.status)).inc()
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self.metrics.requests.labels(visit.route, method, str(answer.status)).inc()
         self.metrics.seconds.labels(visit.route).observe(seconds)
         log.info(
             "request",
