@@ -132,11 +132,11 @@ def add_error_handlers(api: FastAPI, realm: str) -> None:
     def http(_: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         code = {404: "not_found", 405: "method_not_allowed"}.get(status, "request_invalid")
-        detail = (
-            "There is nothing here, or nothing you may see."
-            if status == HTTPStatus.NOT_FOUND
-            else str(getattr(error, "detail", ""))
-        )
+        sentences = {
+            404: "There is nothing here, or nothing you may see.",
+            405: "This address does not answer to that method.",
+        }
+        detail = sentences.get(status) or str(getattr(error, "detail", ""))
         headers = headers_for(status, realm) | dict(getattr(error, "headers", None) or {})
         return Response(problem_body(status, code, detail), status, headers, media_type="application/problem+json")
 
