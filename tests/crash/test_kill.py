@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import FULL
-from tests.crash.harness import Quick, Zygote, errors, fsck, make_channel
-from tests.crash.journal import CHANNEL, Journal, Shards, Storm, check
+from tests.crash.harness import Quick, Wire, Zygote, errors, eventually, fsck, make_channel
+from tests.crash.journal import CHANNEL, Journal, Shards, Storm, check, download
+from tests.support.builders import conda_package
 from tests.support.postgres import fresh_database
 
 CYCLES = 27  # in each of two tests: more than 50 kills in every run of the suite
 CLOUD_CYCLES = 10
+STOPS = 5
 
 
 def seed() -> int:
@@ -79,6 +83,47 @@ def test_no_acknowledged_upload_is_lost_to_a_kill(tmp_path, record_property, hal
     with Zygote() as zygote, Quick(tmp_path / "server", zygote=zygote) as server:
         cycles(server, journal, make_channel(server, CHANNEL), CYCLES, longest=0.7, local=True)
     report(journal, CYCLES, started, record_property)
+
+
+def test_no_acknowledged_upload_is_lost_to_a_stop(tmp_path, record_property):
+    """Asked to stop in the middle of uploads, as at every upgrade, the server ends by itself, and with status 0."""
+    journal, shards = Journal(number := seed()), Shards()
+    print(f"FAIRWAY_TEST_SEED={number}")
+    with Zygote() as zygote, Quick(tmp_path / "server", zygote=zygote) as server:
+        key = make_channel(server, CHANNEL)
+        for _ in range(STOPS):
+            storm = Storm(server, journal, key)
+            storm.start()
+            time.sleep(0.5)
+            assert server.stop() == 0
+            storm.join()
+            assert not list(server.staging.iterdir())
+            server.start()
+            check(server, journal, shards, key)
+    print({"stops": STOPS, **journal.figures()})
+    assert journal.acknowledged > 3 * STOPS
+
+
+def test_an_upload_under_way_is_finished_before_a_stop(tmp_path):
+    """A client that is in the middle of its file when the server is asked to stop sends the rest and gets its answer."""
+    filename, data = conda_package("slow", files={"share/x": random.Random(1).randbytes(3 << 20)})
+    with Zygote() as zygote, Quick(tmp_path / "server", zygote=zygote) as server:
+        key = make_channel(server, CHANNEL)
+
+        def slowly() -> Iterator[bytes]:
+            yield data[: 1 << 20]
+            assert eventually(lambda: list(server.staging.iterdir()), seconds=10)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(1)
+            yield data[1 << 20 :]
+
+        with Wire(server, key) as wire:
+            status, answer = wire.put(CHANNEL, filename, slowly())
+        assert (status, answer["indexed"]) == (201, True)
+        assert server.stop() == 0
+        server.start()
+        with Wire(server, key) as wire:
+            assert download(wire, f"/{CHANNEL}/noarch/{filename}") == (200, data)
 
 
 @pytest.mark.skipif(not FULL, reason="PostgreSQL and S3 are for the full run (FAIRWAY_TEST_FULL=1)")
