@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from fairway.app import Fairway
 from fairway.blobs import cloud
-from fairway.cli.main import app as commands
+from fairway.cli.main import build
 from fairway.settings import PREFIX, Settings, load
 from fairway.web import files
 from fairway.web.app import create
@@ -94,7 +94,7 @@ one; whoever can read that folder needs no key. In a checkout, say `./dev fairwa
 
 def commands_page() -> str:
     lines = [NOTE, "", COMMANDS]
-    for path, command in commands_below(typer.main.get_command(commands), "fairway"):
+    for path, command in commands_below(typer.main.get_command(build()), "fairway"):
         lines += command_lines(path, command)
     return "\n".join(lines)
 

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,13 +17,16 @@ from typing import IO, Self
 import structlog
 
 from fairway.blobs import open_staging, open_store
+from fairway.blobs.staging import StagedFile
 from fairway.conda.artifact import Limits
+from fairway.conda.names import Filename
 from fairway.db import migrate
 from fairway.db.engine import Database
 from fairway.errors import FairwayError, SetupError
 from fairway.queue import worker
+from fairway.registry.actor import Actor
 from fairway.registry.lookup import Lookup
-from fairway.registry.publish import Intake
+from fairway.registry.publish import Intake, Published, accept
 from fairway.registry.publisher import Publisher
 from fairway.registry.statistics import Counts
 from fairway.sandbox.pool import Reader
@@ -32,6 +36,14 @@ log = structlog.get_logger("fairway.app")
 
 FLUSH_SECONDS = 5.0
 JOBS_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an upload, and whether the index has it already."""
+
+    published: Published
+    indexed: bool
 
 
 def now_ms() -> int:
@@ -73,6 +85,37 @@ class Fairway:
     @property
     def intake(self) -> Intake:
         return Intake(self.database, self.blobs, self.reader)
+
+    def take(
+        self,
+        actor: Actor,
+        channel: str,
+        staged: StagedFile,
+        filename: Filename,
+        *,
+        subdir: str | None = None,
+        sha256: str | None = None,
+        attestation: bytes | None = None,
+        force: bool = False,
+        same_is_fine: bool = False,
+    ) -> Outcome:
+        """Publish a staged file, and wait for its place in the index. Raises as registry.publish.accept does."""
+        published = accept(
+            self.intake,
+            actor,
+            channel,
+            staged,
+            filename,
+            subdir=subdir,
+            sha256=sha256,
+            attestation=attestation,
+            channel_url=f"{self.settings.url}/{channel}",
+            force=force,
+            same_is_fine=same_is_fine,
+            now=self.now(),
+        )
+        wait = self.settings.index_wait
+        return Outcome(published, self.publisher.wait_shards(published.subdir_id, published.change, seconds=wait))
 
     def start(self, handlers: Mapping[str, worker.Handler], recurring: Mapping[str, int]) -> None:
         """Begin what goes on in the background: the publisher, the counts, the jobs (`fairway.tasks` names them)."""

@@ -54,7 +54,7 @@ def schema(database: Database) -> dict[str, object]:
 def test_up_down_and_up_again_give_the_same_schema(empty):
     assert migrate.current(empty) is None
     migrate.upgrade(empty)
-    assert migrate.current(empty) == migrate.head()
+    assert migrate.current(empty) == migrate.HEAD
     first = schema(empty)
     assert set(first) == set(Base.metadata.tables)
     migrate.downgrade(empty, "base")
@@ -125,4 +125,4 @@ def test_two_that_start_at_once_migrate_once(empty):
     for thread in threads:
         thread.join()
     assert failures == []
-    assert migrate.current(empty) == migrate.head()
+    assert migrate.current(empty) == migrate.HEAD

@@ -38,11 +38,11 @@ def filled(site: Site) -> str:
 
 
 def write(site: Site, path: Path) -> backup.Counted:
-    return backup.backup(site.app.database, site.app.blobs, path, schema=migrate.head(), now=site.app.now())
+    return backup.backup(site.app.database, site.app.blobs, path, schema=migrate.HEAD, now=site.app.now())
 
 
 def bring_back(app: Fairway, path: Path) -> backup.Counted:
-    done = backup.restore(app.database, app.blobs, app.staging, path, schema=migrate.head())
+    done = backup.restore(app.database, app.blobs, app.staging, path, schema=migrate.HEAD)
     app.publisher.catch_up()
     return done
 

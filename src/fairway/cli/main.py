@@ -3,34 +3,49 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import typer
 
 from fairway import __version__
-from fairway.cli import accounts, channels, logs, maintain, serve, upload
+from fairway.cli import logs
 from fairway.errors import FairwayError
 
-app = typer.Typer(
-    name="fairway",
-    help="The server with which a team hosts its own conda channels.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    add_completion=False,
-)
-app.add_typer(accounts.users, name="user")
-app.add_typer(accounts.tokens, name="token")
-app.add_typer(channels.channels, name="channel")
-app.add_typer(maintain.config, name="config")
-app.command()(serve.serve)
-app.command()(serve.worker)
-app.command()(upload.upload)
-app.command()(maintain.fsck)
-app.command()(maintain.reindex)
-app.command()(maintain.sweep)
-app.command()(maintain.backup)
-app.command()(maintain.restore)
-app.command()(maintain.doctor)
+# Every command and where it is. Only the module of the command that is called is loaded: a key should be made at once.
+GROUPS = {
+    "user": "accounts.users",
+    "token": "accounts.tokens",
+    "channel": "channels.channels",
+    "config": "maintain.config",
+}
+COMMANDS = {
+    "serve": "serve",
+    "worker": "serve",
+    "upload": "upload",
+    **dict.fromkeys(("fsck", "reindex", "sweep", "backup", "restore", "doctor"), "maintain"),
+}
+
+
+def build(called: str | None = None) -> typer.Typer:
+    """The command line; with `called` only that command of it, if there is one of this name."""
+    app = typer.Typer(
+        name="fairway",
+        help="The server with which a team hosts its own conda channels.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        add_completion=False,
+    )
+    app.callback()(common)
+    every = called not in {*GROUPS, *COMMANDS}
+    for name, place in GROUPS.items():
+        if every or name == called:
+            module, group = place.split(".")
+            app.add_typer(getattr(import_module(f"fairway.cli.{module}"), group), name=name)
+    for name, module in COMMANDS.items():
+        if every or name == called:
+            app.command(name)(getattr(import_module(f"fairway.cli.{module}"), name))
+    return app
 
 
 def version(show: bool) -> None:
@@ -39,7 +54,6 @@ def version(show: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def common(
     _version: bool = typer.Option(
         False, "--version", help="Say which version this is", callback=version, is_eager=True
@@ -50,7 +64,7 @@ def common(
 
 def main() -> None:
     try:
-        app()
+        build(sys.argv[1] if len(sys.argv) > 1 else None)()
     except FairwayError as error:
         print(f"fairway: {error.detail}", file=sys.stderr)
         sys.exit(1)

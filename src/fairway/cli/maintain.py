@@ -93,7 +93,7 @@ def backup(
 ) -> None:
     """Write everything into one file. Safe while the server runs."""
     with opened(data) as app:
-        done = registry_backup.backup(app.database, app.blobs, file, schema=migrate.head(), now=app.now())
+        done = registry_backup.backup(app.database, app.blobs, file, schema=migrate.HEAD, now=app.now())
     print(f"Backed up {done.rows} rows and {done.files} files ({done.size / 1e6:.1f} MB) to {file}.")
 
 
@@ -107,7 +107,7 @@ def restore(
             app.blobs,
             app.staging,
             file,
-            schema=migrate.head(),
+            schema=migrate.HEAD,
             say=lambda text: print(text, file=sys.stderr),
         )
         app.publisher.catch_up()

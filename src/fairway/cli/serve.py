@@ -21,7 +21,6 @@ from fairway.cli.context import DataOption
 from fairway.errors import SetupError
 from fairway.registry import accounts
 from fairway.settings import Loaded, Settings
-from fairway.web.app import create
 
 log = structlog.get_logger("fairway.serve")
 
@@ -73,6 +72,8 @@ def serve(
 
 async def serve_one(app: Fairway) -> None:
     """One process: the HTTP server runs in our own event loop, and the background in our threads."""
+    from fairway.web.app import create  # noqa: PLC0415 - half a second that no other command should wait for
+
     settings = app.settings
     asgi = create(app)
     if settings.server == "uvicorn":
@@ -150,6 +151,8 @@ def http2() -> Any:
 
 def worker_app() -> Any:
     """The application of one of several web processes; granian calls it in each."""
+    from fairway.web.app import create  # noqa: PLC0415 - as above
+
     loaded = settings_module.load()
     logs.configure(loaded.settings.log_format, loaded.settings.log_level)
     return create(Fairway(loaded, serving=True, migrating=False))

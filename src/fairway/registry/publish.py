@@ -343,8 +343,9 @@ def write_rows(
         "size": digest.size,
         "indexed_timestamp": now,
     }
-    if facts.run_exports:
-        # CEP 21, in both projections as rattler's indexer has it: builders need not ask for run_exports.json
+    if facts.run_exports or facts.needs_v3:
+        # CEP 21, in both projections as rattler's indexer has it: builders need not ask for run_exports.json, where v3
+        # records have no place, so that a missing field there would mean downloading the package to see
         entry["run_exports"] = facts.run_exports
     if received.sidecar is not None:
         entry["attestations_sha256"] = hashlib.sha256(received.sidecar).hexdigest()

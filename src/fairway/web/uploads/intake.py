@@ -9,33 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from functools import partial
 
 from anyio.to_thread import run_sync
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from fairway.app import Fairway
+from fairway.app import Fairway, Outcome
 from fairway.blobs.staging import StagedFile
 from fairway.conda.names import Filename
 from fairway.errors import FairwayError, Invalid, Malformed, TooLarge
 from fairway.registry import access
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
-from fairway.registry.publish import Published, accept
 
 BUFFER = 1 << 20
 IDLE_SECONDS = 30.0
 # A refused body is read on so far, because a client that finds the connection cut never sees the reason.
 DRAIN_BYTES = 64 << 20
 DRAIN_SECONDS = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    published: Published
-    indexed: bool
 
 
 def may_upload(app: Fairway, actor: Actor, channel: str) -> None:
@@ -129,8 +121,7 @@ async def take(
 ) -> Outcome:
     """Publish a staged file, and wait for its place in the index. Raises as registry.publish.accept does."""
     work: Callable[[], Outcome] = partial(
-        take_now,
-        app,
+        app.take,
         actor,
         channel,
         staged,
@@ -142,38 +133,6 @@ async def take(
         same_is_fine=same_is_fine,
     )
     return await run_sync(work)
-
-
-def take_now(
-    app: Fairway,
-    actor: Actor,
-    channel: str,
-    staged: StagedFile,
-    filename: Filename,
-    *,
-    subdir: str | None,
-    sha256: str | None,
-    attestation: bytes | None,
-    force: bool,
-    same_is_fine: bool,
-) -> Outcome:
-    published = accept(
-        app.intake,
-        actor,
-        channel,
-        staged,
-        filename,
-        subdir=subdir,
-        sha256=sha256,
-        attestation=attestation,
-        channel_url=f"{app.settings.url}/{channel}",
-        force=force,
-        same_is_fine=same_is_fine,
-        now=app.now(),
-    )
-    wait = app.settings.index_wait
-    indexed = app.publisher.wait_shards(published.subdir_id, published.change, seconds=wait)
-    return Outcome(published, indexed)
 
 
 def checked_sha256(text: str | None) -> str | None:
