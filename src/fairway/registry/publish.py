@@ -336,19 +336,8 @@ def write_rows(
             warnings=facts.warnings,
         )
     )
-    entry = {
-        **facts.record,
-        "md5": digest.md5,
-        "sha256": digest.sha256,
-        "size": digest.size,
-        "indexed_timestamp": now,
-    }
-    if facts.run_exports or facts.needs_v3:
-        # CEP 21, in both projections as rattler's indexer has it: builders need not ask for run_exports.json, where v3
-        # records have no place, so that a missing field there would mean downloading the package to see
-        entry["run_exports"] = facts.run_exports
+    entry = entry_of(received, now=now)
     if received.sidecar is not None:
-        entry["attestations_sha256"] = hashlib.sha256(received.sidecar).hexdigest()
         session.add(Attestation(artifact_id=row.id, sidecar=received.sidecar, sha256=str(entry["attestations_sha256"])))
     session.add(
         Record(
@@ -364,6 +353,25 @@ def write_rows(
     path = keys.package(digest.sha256).path
     session.execute(delete(Retired).where(Retired.path == path))
     return row
+
+
+def entry_of(received: Received, *, now: int) -> dict[str, Any]:
+    """A file's record with what only the server knows of it."""
+    facts, digest = received.facts, received.digest
+    entry: dict[str, Any] = {
+        **facts.record,
+        "md5": digest.md5,
+        "sha256": digest.sha256,
+        "size": digest.size,
+        "indexed_timestamp": now,
+    }
+    if facts.run_exports or facts.needs_v3:
+        # CEP 21, in both projections as rattler's indexer has it: builders need not ask for run_exports.json, where v3
+        # records have no place, so that a missing field there would mean downloading the package to see
+        entry["run_exports"] = facts.run_exports
+    if received.sidecar is not None:
+        entry["attestations_sha256"] = hashlib.sha256(received.sidecar).hexdigest()
+    return entry
 
 
 def mark_name(session: Session, subdir: Subdir, name: str) -> None:
