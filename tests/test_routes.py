@@ -1,0 +1,93 @@
+"""Every address of the application, and who decides about it. A new route has to be written here, with its decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from starlette.routing import BaseRoute, Mount, Route
+
+from fairway.conda.names import RESERVED_CHANNEL_NAMES
+from fairway.web.app import Dispatch
+from fairway.web.visit import Visits
+
+# READ, UPLOAD, ...: access.require on the channel; "list": only what access.visible_to lets through; "key": a known
+# actor and what registry.channels.create_channel asks; "open": nothing of anybody is in the answer.
+DECISIONS = {
+    ("GET", "/"): "list",
+    ("GET", "/channels/{channel}"): "READ",
+    ("GET", "/api/v1/openapi.json"): "open",
+    ("GET", "/api/v1/channels"): "list",
+    ("POST", "/api/v1/channels"): "key",
+    ("GET", "/api/v1/channels/{channel}"): "READ",
+    ("PATCH", "/api/v1/channels/{channel}"): "MANAGE",
+    ("DELETE", "/api/v1/channels/{channel}"): "MANAGE",
+    ("GET", "/api/v1/channels/{channel}/members"): "SEE_MEMBERS",
+    ("PUT", "/api/v1/channels/{channel}/members/{user}"): "MANAGE",
+    ("DELETE", "/api/v1/channels/{channel}/members/{user}"): "MANAGE",
+    ("GET", "/api/v1/channels/{channel}/packages"): "READ",
+    ("GET", "/api/v1/channels/{channel}/packages/{name}"): "READ",
+    ("GET", "/api/v1/channels/{channel}/artifacts/{subdir}/{filename}"): "READ",
+    ("DELETE", "/api/v1/channels/{channel}/artifacts/{subdir}/{filename}"): "DELETE",
+    ("PUT", "/api/v1/channels/{channel}/artifacts/{filename}"): "UPLOAD",
+    ("PUT", "/api/v1/channels/{channel}/artifacts/{subdir}/{filename}"): "UPLOAD",
+    ("POST", "/api/v1/upload/{channel:path}"): "UPLOAD",
+    ("DELETE", "/api/v1/delete/{channel}/{subdir}/{filename}"): "DELETE",
+    ("POST", "/api/v1/reindex/{channel}"): "REINDEX",
+    ("POST", "/api/v1/reindex/{channel}/{subdir}"): "REINDEX",
+    ("GET", "/api/v1/search"): "list",
+    ("GET", "/health/live"): "open",
+    ("GET", "/health/ready"): "open",
+    ("GET", "/metrics"): "open",
+    ("GET", "/static/*"): "open",
+}
+ON_A_CHANNEL = {"READ", "MANAGE", "SEE_MEMBERS", "UPLOAD", "DELETE", "REINDEX"}
+
+
+def router(site):
+    visits = site.client.app
+    assert isinstance(visits, Visits)
+    assert isinstance(visits.app, Dispatch)
+    return visits.app.router
+
+
+def listed(routes: list[BaseRoute]) -> Iterator[tuple[str, str]]:
+    for route in routes:
+        if isinstance(route, Mount):
+            yield "GET", f"{route.path}/*"
+        elif isinstance(route, Route):
+            for method in (route.methods or set()) - {"HEAD"}:
+                yield method, route.path
+        else:
+            yield from listed(route.original_router.routes)  # type: ignore[attr-defined] - FastAPI's included router
+
+
+def test_every_route_has_its_decision(site):
+    assert sorted(set(listed(router(site).routes))) == sorted(DECISIONS)
+
+
+def test_every_route_begins_with_a_name_no_channel_can_have():
+    for _, path in DECISIONS:
+        first = path.split("/")[1]
+        assert not first or first in RESERVED_CHANNEL_NAMES, path
+
+
+def test_a_route_on_a_channel_answers_nobody_with_the_decision(site):
+    """Without a key, on a channel that is not there: whatever decides, decides before anything else is looked at."""
+    for (method, path), decision in DECISIONS.items():
+        if decision not in ON_A_CHANNEL:
+            continue
+        filled = path.replace("{channel:path}", "none").replace("{channel}", "none").replace("{subdir}", "noarch")
+        filled = filled.replace("{filename}", "x-1.0-0.conda").replace("{name}", "x").replace("{user}", "admin")
+        body = {"role": "viewer"} if "members" in path else {}
+        answer = site.client.request(method, filled, json=body if method in {"PUT", "PATCH"} else None)
+        assert (answer.status_code, "www-authenticate" in answer.headers) == (401, True), (method, path)
+
+
+def test_open_routes_say_nothing_of_anybody(site):
+    site.channel("secret-lab", "public")
+    site.user("mallory")
+    for (_, path), decision in DECISIONS.items():
+        if decision == "open":
+            text = site.get(path.replace("*", "fairway.css")).text
+            assert "secret-lab" not in text
+            assert "mallory" not in text
