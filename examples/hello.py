@@ -3,6 +3,7 @@
 It puts one script into the environment, bin/hello-fairway. Real packages are made by rattler-build, pixi build or
 conda-build; this shows that there is no magic in one.
 """
+# ruff: noqa: T201, INP001
 
 import hashlib
 import io

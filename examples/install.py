@@ -3,6 +3,7 @@
 It does what `pixi`, `conda` and `micromamba` do, on a machine that has none of them yet. A public channel needs no key:
 say - instead.
 """
+# ruff: noqa: T201, INP001
 
 import asyncio
 import json
