@@ -40,6 +40,9 @@ def main() -> None:
             parser.error(f"there is no bench {name!r}: {', '.join(BENCHES)}")
     os.umask(0o077)
     arguments = [] if options.size is None else ["--size", *map(str, options.size)]
+    for name in ("rounds", "seconds"):
+        if (value := getattr(options, name)) != parser.get_default(name):
+            arguments += [f"--{name}", f"{value:g}"]
     with tempfile.TemporaryDirectory(prefix="fairway-bench-", dir=options.work) as work:
         context = Context(Path(work), options.size, options.rounds, options.seconds)
         for name in names:
