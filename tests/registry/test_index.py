@@ -314,7 +314,7 @@ def test_more_names_than_one_batch_are_all_published(world):
             world.app.intake, staged, Filename.parse(filename), subdir=None, sha256=None, attestation=None,
             channel_url="", now=world.now,
         )  # fmt: skip
-    count = index.NAMES_AT_ONCE * 2 + 3
+    count = index.NAMES_AT_ONCE + 3
     with world.app.database.write() as session:
         for n in range(count):
             name = f"p{n:04}"
