@@ -15,7 +15,7 @@ from sqlalchemy import insert
 
 from bench import packages
 from fairway.app import Fairway
-from fairway.cli import logs
+from fairway import logs
 from fairway.conda import record as records
 from fairway.conda import version
 from fairway.conda.artifact import Contents, PathsSummary

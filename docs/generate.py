@@ -56,7 +56,7 @@ VARIABLES = """\
 | `FAIRWAY_CONFIG` | The settings file, for every command |
 | `FAIRWAY_COMMAND` | How the command line is called here; only changes what the server prints at its first start |
 | `FAIRWAY_TOKEN` | The API key of `fairway upload`, so that it need not stand in a shell's history |
-| `FAIRWAY_SERVER` | The server's address for `fairway upload`; as it is the setting `server` too, set it for that command alone |
+| `FAIRWAY_SERVER` | The server's address for `fairway upload` |
 
 An object store is named by `storage_url`; how to reach it comes from the variables its own tools use. For S3:
 `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION` (or `AWS_DEFAULT_REGION`),

@@ -211,7 +211,6 @@ MARKED = re.compile(r"^<!-- run(?P<server>: server)? -->\n```bash\n(?P<text>.*?)
 OWN_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 )
-UPLOAD = re.compile(r"^(\./dev fairway upload )", re.MULTILINE)
 
 
 class Place:
@@ -232,12 +231,13 @@ class Place:
             "PATH": ":".join(path),
             "HOME": str(folder / "home"),
             "FAIRWAY_PORT": str(self.port),
+            "FAIRWAY_SERVER": f"http://{self.address}",
             "FAIRWAY_DATA": str(folder / "data"),
         }
 
     def addressed(self, text: str) -> str:
-        """The text for this port. Uploads are told by variable, for themselves alone: others take it for a setting."""
-        return UPLOAD.sub(rf"FAIRWAY_SERVER=http://{self.address} \1", text.replace("127.0.0.1:8000", self.address))
+        """The text for this port."""
+        return text.replace("127.0.0.1:8000", self.address)
 
     def shell(self, text: str) -> str:
         """Run a script as a person at a terminal without errors would; its output."""
@@ -304,12 +304,6 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "place")
 
 
-# `python` without its folder is looked up in PATH by the interpreter itself, which then belongs to no environment.
-NOT_ITS_PYTHON = pytest.mark.xfail(
-    strict=True, reason="./dev run python does not run the python of .venv: execv's argv[0]"
-)
-
-
 def marked(page: Path) -> tuple[str, str]:
     """What a page has for the first terminal, and for the second."""
     found = list(MARKED.finditer(page.read_text()))
@@ -318,7 +312,6 @@ def marked(page: Path) -> tuple[str, str]:
     return servers[0], "".join(match["text"] for match in found if not match["server"])
 
 
-@NOT_ITS_PYTHON
 def test_the_quick_start_of_the_readme(place: Place) -> None:
     server, second = marked(ROOT / "README.md")
     with place.serving(place.addressed(server)):
@@ -326,7 +319,6 @@ def test_the_quick_start_of_the_readme(place: Place) -> None:
     assert said.splitlines()[-1] == "Hello from a channel of our own."
 
 
-@NOT_ITS_PYTHON
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the tutorial uses curl, which is not on this machine")
 def test_the_tutorial(place: Place) -> None:
     server, second = marked(DOCS / "tutorial" / "first-channel.md")

@@ -56,7 +56,7 @@ def test_the_settings_file_is_in_the_data_folder_or_where_one_says(tmp_path):
 def test_every_setting_can_come_from_the_environment_and_is_described():
     samples = {
         "data": "/srv/f", "host": "0.0.0.0", "port": "1", "base_url": "https://c.example.org/x/",
-        "database_url": "postgresql://h/d", "storage_url": "s3://b/p", "workers": "2", "server": "uvicorn",
+        "database_url": "postgresql://h/d", "storage_url": "s3://b/p", "workers": "2", "http_server": "uvicorn",
         "tls_certificate": "/c.pem", "tls_key": "/k.pem", "log_format": "json", "log_level": "debug",
         "max_file_size": "5", "reading_processes": "3", "index_wait": "0.5", "index_max_age": "0", "keep_days": "30",
     }  # fmt: skip
@@ -74,7 +74,7 @@ def test_every_setting_can_come_from_the_environment_and_is_described():
     [
         ("port", "many"), ("port", "65536"), ("port", "-1"), ("workers", "0"), ("workers", "65"),
         ("base_url", "conda.example.org"), ("base_url", "ftp://h"), ("base_url", "https://h?x=1"), ("base_url", "https://"),
-        ("server", "gunicorn"), ("log_level", "loud"), ("index_max_age", "3601"), ("keep_days", "0"),
+        ("http_server", "gunicorn"), ("log_level", "loud"), ("index_max_age", "3601"), ("keep_days", "0"),
         ("max_file_size", "0"), ("index_wait", "-1"),
     ],
 )  # fmt: skip

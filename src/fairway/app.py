@@ -51,9 +51,11 @@ def now_ms() -> int:
 
 
 class Fairway:
-    """One Fairway. `serving` is the server or a worker: it migrates the database, and on SQLite it is the only one."""
+    """One Fairway. `serving` is the server or a worker: it migrates the database, and on SQLite it is the only one. A
+    command beside a running server must not change the schema under it.
+    """
 
-    def __init__(self, loaded: Loaded, *, serving: bool = False, migrating: bool = True) -> None:
+    def __init__(self, loaded: Loaded, *, serving: bool = False) -> None:
         self.settings = settings = loaded.settings
         self.now = now_ms
         self._lock: IO[str] | None = None
@@ -61,8 +63,13 @@ class Fairway:
         if serving and settings.on_sqlite:
             self._lock = only_server(settings.data)
         self.database = Database(settings.database)
-        if migrating:
+        if serving or migrate.current(self.database) is None:
             migrate.upgrade(self.database)
+        elif migrate.current(self.database) != migrate.HEAD:
+            raise SetupError(
+                f"The database is at schema {migrate.current(self.database)} and this version of Fairway has {migrate.HEAD}: "
+                "start the server of this version, which migrates it."
+            )
         self.blobs = open_store(settings.storage, data=settings.data, options=loaded.storage_options)
         self.staging = open_staging(self.blobs, data=settings.data)
         self.limits = Limits(file_size=settings.max_file_size)

@@ -42,7 +42,7 @@ class Settings(BaseModel):
         None, description="file:///FOLDER or s3://BUCKET/PREFIX (also gs:, az:); default: blobs in the data folder"
     )
     workers: int = Field(1, ge=1, le=64, description="Web processes; more than one needs PostgreSQL")
-    server: Literal["granian", "uvicorn"] = Field("granian", description="HTTP server to run under")
+    http_server: Literal["granian", "uvicorn"] = Field("granian", description="HTTP server to run under")
     tls_certificate: Path | None = Field(None, description="PEM file: serve https and HTTP/2 directly (granian)")
     tls_key: Path | None = Field(None, description="PEM file of the certificate's key, in PKCS#8 form")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON lines")

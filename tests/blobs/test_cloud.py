@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.support.s3 import own_s3_server, s3_server
-from tests.support.servers import Missing
 
 from fairway.blobs.cloud import CloudBlobs
 from fairway.blobs.keys import document, package
 from fairway.blobs.presign import Signer, disposition
 from fairway.errors import BlobMissing, SetupError, Unavailable
+from tests.support.s3 import own_s3_server, s3_server
+from tests.support.servers import Missing
 
 pytestmark = pytest.mark.xdist_group("s3")
 

@@ -7,12 +7,12 @@ import urllib.request
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.support.s3 import s3_server
-from tests.support.servers import Missing
 
 from fairway.blobs import open_staging, open_store
 from fairway.blobs.keys import document, index_prefix, package, packages_prefix, parse, shard, subdir_prefix
 from fairway.errors import BlobMissing
+from tests.support.s3 import s3_server
+from tests.support.servers import Missing
 
 STORES = ["memory", "local", pytest.param("s3", marks=pytest.mark.xdist_group("s3"))]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import orjson
 import pytest
 from conda_package_streaming import package_streaming
-from tests.support import builders as b
 
 from fairway.conda import archive, zipread
 from fairway.conda.artifact import Contents, Limits
 from fairway.conda.streams import Source
 from fairway.errors import PackageRefused
+from tests.support import builders as b
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = sorted((ROOT.parent / "shared" / "data" / "packages").glob("*/*"))
@@ -105,7 +105,7 @@ def test_conda_sees_the_same_files(make):
     assert contents.warnings == ()
 
 
-# --- controls: what real writers do and we must not refuse (SECURITY.md section 5) ----------------------------------
+# --- controls: what real writers do and we must not refuse ----------------------------------
 
 
 @pytest.mark.parametrize("level", [1, 3, 9, 19, 22])

@@ -11,11 +11,11 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from fairway.conda.artifact import Limits
 from tests.support import builders as b
 from tests.support.builders import Entry, Member, long_name, pax, zip_file, zst, zstd_block, zstd_frame
 from tests.support.hostile import EMPTY, GOOD, GOOD_INFO, INDEX, PKG, changed, code
-
-from fairway.conda.artifact import Limits
 
 END64 = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, 3, 3, 0, 0)
 

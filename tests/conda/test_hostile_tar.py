@@ -5,11 +5,11 @@ import resource
 import time
 
 import pytest
+
+from fairway.conda.artifact import Limits
 from tests.support import builders as b
 from tests.support.builders import Member, long_name, pax, zst, zstd
 from tests.support.hostile import INDEX, changed, code
-
-from fairway.conda.artifact import Limits
 
 HIDDEN = Member("hidden", b"x").header()
 DEEP = "/".join("d" * 200)

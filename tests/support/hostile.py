@@ -2,10 +2,9 @@
 
 import io
 
-from tests.support import builders as b
-
 from fairway.conda import archive
 from fairway.errors import PackageRefused
+from tests.support import builders as b
 
 STEM = "demo-1.0-h0_0"
 INFO, PKG = f"info-{STEM}.tar.zst", f"pkg-{STEM}.tar.zst"

@@ -26,9 +26,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.support.servers import CACHE, ROOT, Missing, Shared, free_ports, launch, remove_tree, stop, wait_for
-
 from fairway.blobs.presign import Signer
+from tests.support.servers import CACHE, ROOT, Missing, Shared, free_ports, launch, remove_tree, stop, wait_for
 
 REQUIREMENTS = ROOT / "requirements" / "swift.txt"
 OWN = "swift/own"

@@ -8,6 +8,7 @@ import time
 import urllib.error
 
 import pytest
+
 from tests.support import postgres, s3
 from tests.support.servers import ROOT, Missing, Shared, launch, started_at, stop
 

@@ -58,8 +58,9 @@ def create_channel(
         view = registry.create_channel(
             session, CONSOLE, name, owner=owner.lower(), visibility=visibility, description=description, now=app.now()
         )
-        url = app.settings.url
-    print(f"Created the {view.visibility} channel {url}/{view.name}")
+        # without a base URL only the running server knows its address
+        base = f"{app.settings.base_url}/" if app.settings.base_url else ""
+    print(f"Created the {view.visibility} channel {base}{view.name}")
 
 
 @channels.command("list")

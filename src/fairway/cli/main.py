@@ -7,8 +7,7 @@ from importlib import import_module
 
 import typer
 
-from fairway import __version__
-from fairway.cli import logs
+from fairway import __version__, logs
 from fairway.errors import FairwayError
 
 # Every command and where it is. Only the module of the command that is called is loaded: a key should be made at once.

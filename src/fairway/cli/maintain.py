@@ -42,11 +42,13 @@ def fsck(
     """Compare rows, files and index. Repairs nothing unless asked; exit status 1 if something is broken."""
     with opened(data) as app:
         found = list(registry_fsck.check(app.database, app.blobs, deep=deep))
-        if repair and any(finding.harm == "error" for finding in found):
+        broken = {finding.where.split("/")[0] for finding in found if finding.harm == "error"}
+        if repair and broken:
             with app.database.read() as session:
                 names = [channel.name for channel in channels.list_channels(session, CONSOLE)]
             for name in names:
-                rebuild(app, name, None)
+                if name in broken:
+                    rebuild(app, name, None)
             found = list(registry_fsck.check(app.database, app.blobs, deep=deep))
     columns = (
         Column("harm", lambda finding: finding.harm),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -12,11 +13,11 @@ from typing import Annotated, Any, Literal
 
 import structlog
 import typer
+import uvloop
 
+from fairway import logs, tasks
 from fairway import settings as settings_module
-from fairway import tasks
 from fairway.app import Fairway
-from fairway.cli import logs
 from fairway.cli.context import DataOption
 from fairway.errors import SetupError
 from fairway.registry import accounts
@@ -43,7 +44,9 @@ def serve(
     ] = None,
     base_url: Annotated[str | None, typer.Option("--base-url", help="The address people use")] = None,
     server: Annotated[Literal["granian", "uvicorn"] | None, typer.Option("--server", help="HTTP server")] = None,
-    log_format: Annotated[Literal["auto", "json", "text"] | None, typer.Option("--log-format")] = None,
+    log_format: Annotated[
+        Literal["auto", "json", "text"] | None, typer.Option("--log-format", help="auto: text on a terminal, else JSON")
+    ] = None,
 ) -> None:
     """Run the server."""
     options = {
@@ -53,7 +56,7 @@ def serve(
         "port": port,
         "workers": workers,
         "base_url": base_url,
-        "server": server,
+        "http_server": server,
         "log_format": log_format,
     }
     loaded = settings_module.load(options)
@@ -65,7 +68,7 @@ def serve(
     app = Fairway(loaded, serving=True)
     try:
         greet(app)
-        asyncio.run(serve_one(app))
+        uvloop.run(serve_one(app))
     finally:
         app.close()
 
@@ -76,7 +79,7 @@ async def serve_one(app: Fairway) -> None:
 
     settings = app.settings
     asgi = create(app)
-    if settings.server == "uvicorn":
+    if settings.http_server == "uvicorn":
         await serve_uvicorn(asgi, settings)
         return
     from granian.constants import Interfaces  # noqa: PLC0415 - only the chosen server is loaded
@@ -155,7 +158,7 @@ def worker_app() -> Any:
 
     loaded = settings_module.load()
     logs.configure(loaded.settings.log_format, loaded.settings.log_level)
-    return create(Fairway(loaded, serving=True, migrating=False))
+    return create(Fairway(loaded, serving=True))
 
 
 def worker(data: DataOption = None, config: ConfigOption = None) -> None:
@@ -185,7 +188,8 @@ def greet(app: Fairway) -> None:
     print(f"\n  Fairway {settings.url}   data in {settings.data}\n")
     if empty:
         me = settings_module.command_name()
-        option = "" if settings.data == Settings.model_fields["data"].default else f" --data {settings.data}"
+        default = settings.data == Settings.model_fields["data"].default
+        option = "" if default else f" --data {shlex.quote(str(settings.data))}"
         print(
             "  Nobody has an account yet. In a second terminal:\n\n"
             f"    {me} user create admin --email you@example.org --admin{option}\n"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session, aliased
@@ -22,6 +23,7 @@ from fairway.db.models import Artifact, Channel, Retired, Subdir
 from fairway.db.upsert import upsert
 
 BATCH = 500
+OBJECTS_AT_ONCE = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +112,26 @@ def _purge_files(database: Database, *, before: int, now: int) -> int:
 
 
 def _delete_objects(database: Database, blobs: BlobStore, *, before: int) -> int:
+    """Delete a few objects in a transaction: few, because an object store may take long over each, and uploads wait."""
     with database.write() as session:
-        due = select(Retired.path).where(Retired.retired_at < before).order_by(Retired.path).limit(BATCH)
+        due = select(Retired.path).where(Retired.retired_at < before).order_by(Retired.path).limit(OBJECTS_AT_ONCE)
         paths = session.scalars(due.with_for_update(skip_locked=True)).all()
         needed = _needed(session, paths)
+        left = {path for path in paths if path.endswith("/") and not _delete_folder(blobs, path)}
         for path in paths:
-            if path.endswith("/"):
-                for entry in blobs.list(path):
-                    if (key := keys.parse(entry.path)) is not None:
-                        blobs.delete(key)
-            elif (key := keys.parse(path)) is not None and path not in needed:
+            if (key := keys.parse(path)) is not None and path not in needed:
                 blobs.delete(key)
-        session.execute(delete(Retired).where(Retired.path.in_(paths)))
+        session.execute(delete(Retired).where(Retired.path.in_([path for path in paths if path not in left])))
         return len(paths)
+
+
+def _delete_folder(blobs: BlobStore, prefix: str) -> bool:
+    """Delete some of what a buried channel's index was; whether that was all. No channel gets its number again."""
+    entries = list(islice(blobs.list(prefix), OBJECTS_AT_ONCE))
+    for entry in entries:
+        if (key := keys.parse(entry.path)) is not None:
+            blobs.delete(key)
+    return len(entries) < OBJECTS_AT_ONCE
 
 
 def _needed(session: Session, paths: Iterable[str]) -> set[str]:

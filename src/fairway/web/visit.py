@@ -16,7 +16,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fairway import errors
+from fairway import errors, logs
 from fairway.web import credentials
 from fairway.web.errors import INTERNAL, headers_for, problem, problem_body
 
@@ -68,7 +68,12 @@ class Metrics:
             registry=self.registry,
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
         )
-        self.uploads = Counter("fairway_uploads", "Uploads by outcome", ("outcome",), registry=self.registry)
+        self.uploads = Counter(
+            "fairway_uploads",
+            "Uploads and other requests to change files, by outcome or code",
+            ("outcome",),
+            registry=self.registry,
+        )
         self.behind = Gauge("fairway_index_behind", "Subdirs whose index is not up to date", registry=self.registry)
 
 
@@ -77,6 +82,7 @@ class Visits:
 
     def __init__(self, app: ASGIApp, *, url: str, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
+        self.line = logs.line()
         parts = urlsplit(url)
         self.mount = parts.path.rstrip("/")
         self.realm = url
@@ -96,19 +102,19 @@ class Visits:
         encoded = ENCODED.search(scope.get("raw_path") or b"") or "\x00" in path
         scope = {**scope, "path": path, "raw_path": path.encode(), "root_path": "", "visit": visit}
         answer = Answer(send, visit, self.always)
-        with structlog.contextvars.bound_contextvars(request_id=visit.id):
-            try:
-                if encoded:
-                    await self._refuse(scope, receive, answer)
-                else:
-                    await self.app(scope, receive, answer)
-            except errors.FairwayError as error:
-                await problem(error, realm=self.realm)(scope, receive, answer)
-            except Exception:
-                log.exception("request.failed", route=visit.route)
-                await self._failed(answer)
-            finally:
-                self._record(scope, visit, answer)
+        logs.request_id.set(visit.id)  # a server runs each request in a context of its own
+        try:
+            if encoded:
+                await self._refuse(scope, receive, answer)
+            else:
+                await self.app(scope, receive, answer)
+        except errors.FairwayError as error:
+            await problem(error, realm=self.realm)(scope, receive, answer)
+        except Exception:
+            log.exception("request.failed", route=visit.route)
+            await self._failed(answer)
+        finally:
+            self._record(scope, visit, answer)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = errors.Malformed(
@@ -132,15 +138,17 @@ class Visits:
         method = scope["method"] if scope["method"] in METHODS else "other"
         self.metrics.requests.labels(visit.route, method, str(answer.status)).inc()
         self.metrics.seconds.labels(visit.route).observe(seconds)
-        log.info(
+        self.line(
             "request",
-            method=scope["method"],
-            path=scope["path"],
-            route=visit.route,
-            status=answer.status,
-            ms=round(seconds * 1000, 2),
-            sent=answer.sent,
-            token=visit.token_id,
+            {
+                "method": scope["method"],
+                "path": scope["path"],
+                "route": visit.route,
+                "status": answer.status,
+                "ms": round(seconds * 1000, 2),
+                "sent": answer.sent,
+                "token": visit.token_id,
+            },
         )
 
 
@@ -151,6 +159,7 @@ class Answer:
         self._send, self._visit, self._always = send, visit, always
         self.status = 0
         self.sent = 0
+        self._length = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -165,8 +174,11 @@ class Answer:
                 (b"content-security-policy", CSP_PAGE if visit.page else CSP_DATA),
             ]
             message = {**message, "headers": [*message.get("headers", ()), *extra]}
+            self._length = next((int(value) for name, value in message["headers"] if name == b"content-length"), 0)
         elif message["type"] == "http.response.body":
             self.sent += len(message.get("body", b""))
+        elif message["type"] == "http.response.pathsend":
+            self.sent = self._length
         await self._send(message)
 
 

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from fairway.app import Fairway, Outcome
 from fairway.blobs.staging import StagedFile
 from fairway.conda.names import Filename
-from fairway.errors import FairwayError, Invalid, Malformed, TooLarge
+from fairway.errors import Invalid, Malformed, TooLarge
 from fairway.registry import access
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
@@ -159,7 +159,3 @@ def as_dict(outcome: Outcome) -> dict[str, object]:
         "indexed": outcome.indexed,
         "warnings": list(published.warnings),
     }
-
-
-def count(app_metrics: object, error: FairwayError | None) -> None:
-    app_metrics.uploads.labels("accepted" if error is None else error.code).inc()  # type: ignore[attr-defined]

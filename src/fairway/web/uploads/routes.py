@@ -16,6 +16,8 @@ from fairway.web.deps import app_of
 from fairway.web.errors import plain, problem
 from fairway.web.uploads import intake
 
+UPLOADING = ("PUT", "POST")
+
 
 class ProblemRoute(APIRoute):
     """Refuses in problem+json, once the body was read on for a while, so that the client gets to read the answer."""
@@ -27,10 +29,16 @@ class ProblemRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
-                return await handle(request)
+                response = await handle(request)
             except FairwayError as error:
+                outcome = error.code
                 await intake.drain(request)
-                return self.refusal(error, realm=app_of(request).settings.url)
+                response = self.refusal(error, realm=app_of(request).settings.url)
+            else:
+                outcome = "accepted"
+            if request.method in UPLOADING:
+                request.app.state.metrics.uploads.labels(outcome).inc()
+            return response
 
         return answer
 
