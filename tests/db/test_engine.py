@@ -100,18 +100,23 @@ def test_a_read_cannot_write(database):
     assert count(database) == 0
 
 
-def test_threads_that_read_and_then_write_never_fail_and_lose_nothing(database):
+def test_threads_and_processes_that_read_and_then_write_never_fail_and_lose_nothing(database):
     add(database)
+    # each has its own pool, as the server and a command beside it have
+    pools = [database, *(Database(database.url.render_as_string(hide_password=False)) for _ in range(2))]
 
-    def increase(_):
+    def increase(n):
         for _ in range(5):
-            with database.write() as session:
+            with pools[n % 3].write() as session:
                 row = session.scalars(select(Job).with_for_update()).one()
+                time.sleep(0.002)
                 row.run_at += 1
 
-    assert in_threads(increase, 8) == []
+    assert in_threads(increase, 9) == []
     with database.read() as session:
-        assert session.scalar(select(Job.run_at)) == 40
+        assert session.scalar(select(Job.run_at)) == 45
+    for pool in pools[1:]:
+        pool.close()
 
 
 def test_readers_do_not_wait_for_a_writer(database):
