@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
@@ -47,6 +47,24 @@ PIECE = 1 << 18
 # On real repodata, full of hashes, level 1 is smaller than 3 and twice as fast (bench/README).
 FLAT_LEVEL = 1
 
+# Said for every upload: kept, because making a statement costs more than running it.
+STATE = (
+    select(Subdir.id, Subdir.channel_id, Subdir.name, Subdir.changed, Pointer.shards_built, Pointer.flat_built)
+    .outerjoin(Pointer, Pointer.subdir_id == Subdir.id)
+    .where(Subdir.id == bindparam("subdir_id"))
+)
+DUE = (
+    select(Shard.name)
+    .where(Shard.subdir_id == bindparam("subdir_id"), Shard.changed > bindparam("built"))
+    .order_by(Shard.name)
+)
+RECORDS = select(Record.name, Record.section, Record.filename, Record.record, Record.run_exports).where(
+    Record.subdir_id == bindparam("subdir_id"),
+    # naming the sections lets each name be a range of the primary key
+    Record.section.in_([int(section) for section in Section]),
+    Record.name.in_(bindparam("names", expanding=True)),
+)
+
 # An index document as a pointer names it: [sha256, size in bytes]
 Document = tuple[str, int]
 
@@ -72,12 +90,7 @@ class State:
 
 
 def state_of(session: Session, subdir_id: int) -> State | None:
-    query = (
-        select(Subdir.id, Subdir.channel_id, Subdir.name, Subdir.changed, Pointer.shards_built, Pointer.flat_built)
-        .outerjoin(Pointer, Pointer.subdir_id == Subdir.id)
-        .where(Subdir.id == subdir_id)
-    )
-    row = session.execute(query).one_or_none()
+    row = session.connection().execute(STATE, {"subdir_id": subdir_id}).one_or_none()
     return None if row is None else State(*row[:4], shards_built=row[4] or 0, flat_built=row[5] or 0)
 
 
@@ -111,8 +124,8 @@ def build_shards(database: Database, blobs: BlobStore, subdir_id: int, known: Na
         if state.changed <= state.shards_built:
             return state.shards_built
         catch_up(session, subdir_id, known, state.shards_built)
-        due = select(Shard.name).where(Shard.subdir_id == subdir_id, Shard.changed > state.shards_built)
-        names = list(session.scalars(due.order_by(Shard.name)))
+        due = {"subdir_id": subdir_id, "built": state.shards_built}
+        names = list(session.connection().scalars(DUE, due))
     built: dict[str, bytes | None] = {}
     for begin in range(0, len(names), NAMES_AT_ONCE):
         built |= put_shards(database, blobs, state, names[begin : begin + NAMES_AT_ONCE])
@@ -151,13 +164,8 @@ def put_shards(database: Database, blobs: BlobStore, state: State, names: Sequen
     """Encode and store the shards of some names; each name's hash, none for one without a visible record."""
     found: dict[str, list[Entry]] = {name: [] for name in names}
     with database.read() as session:
-        query = select(Record.name, Record.section, Record.filename, Record.record, Record.run_exports).where(
-            Record.subdir_id == state.subdir_id,
-            # naming the sections lets each name be a range of the primary key
-            Record.section.in_([int(section) for section in Section]),
-            Record.name.in_(names),
-        )
-        for name, section, filename, record, exports in session.execute(query):
+        wanted = {"subdir_id": state.subdir_id, "names": names}
+        for name, section, filename, record, exports in session.connection().execute(RECORDS, wanted):
             found[name].append(Entry(section, key_of(filename, section), record, exports))
     encoded = {
         name: shards.shard(sorted(entries, key=lambda entry: (entry.section, entry.key)))

@@ -24,7 +24,7 @@ from fairway.conda import version
 from fairway.conda.artifact import Artifact as Facts
 from fairway.conda.names import Filename
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Attestation, Channel, Detail, Package, Record, Retired, Shard, Subdir
+from fairway.db.models import Artifact, Attestation, Channel, Detail, Package, Record, Shard, Subdir
 from fairway.db.upsert import insert_missing, upsert
 from fairway.errors import (
     ArtifactExists,
@@ -324,8 +324,9 @@ def write_rows(
     row.indexed_at, row.uploaded_by, row.deleted_at, row.purged_at = now, actor.user_id, None, None
     session.add(row)
     session.flush()
-    for kind in (Detail, Attestation):
-        session.execute(delete(kind).where(kind.artifact_id == row.id))
+    if old is not None:
+        for kind in (Detail, Attestation):
+            session.execute(delete(kind).where(kind.artifact_id == row.id))
     session.add(
         Detail(
             artifact_id=row.id,
@@ -350,8 +351,7 @@ def write_rows(
         )
     )
     mark_name(session, subdir, facts.name)
-    path = keys.package(digest.sha256).path
-    session.execute(delete(Retired).where(Retired.path == path))
+    sweep.keep(session, [keys.package(digest.sha256).path])
     return row
 
 

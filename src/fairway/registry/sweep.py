@@ -9,11 +9,11 @@ that takes the rows away, so it either sees the reclaimed row gone, or has finis
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from sqlalchemy import delete, exists, select, update
+from sqlalchemy import bindparam, delete, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from fairway.blobs import keys
@@ -25,6 +25,10 @@ from fairway.db.upsert import upsert
 BATCH = 500
 OBJECTS_AT_ONCE = 25
 
+# Said on every upload: kept, because making a statement costs more than running it.
+FIND = select(Retired.path).where(Retired.path.in_(bindparam("paths", expanding=True)))
+KEEP = delete(Retired).where(Retired.path.in_(bindparam("paths", expanding=True)))
+
 
 @dataclass(frozen=True, slots=True)
 class Swept:
@@ -35,30 +39,34 @@ class Swept:
 
 def retire(session: Session, paths: Iterable[str], *, now: int) -> None:
     """Say that nothing refers to these objects any more."""
-    rows = [{"path": path, "retired_at": now} for path in sorted(set(paths))]
-    for begin in range(0, len(rows), BATCH):
-        upsert(session, Retired, rows[begin : begin + BATCH], key=["path"], replace=["retired_at"])
+    for batch in batched(paths):
+        rows = [{"path": path, "retired_at": now} for path in batch]
+        upsert(session, Retired, rows, key=["path"], replace=["retired_at"])
 
 
 def keep(session: Session, paths: Iterable[str]) -> None:
     """Say, in the transaction that refers to these objects, that they are needed: somebody else may have retired them
     since they were written.
     """
-    wanted = sorted(set(paths))
-    for begin in range(0, len(wanted), BATCH):
-        session.execute(delete(Retired).where(Retired.path.in_(wanted[begin : begin + BATCH])))
+    for batch in batched(paths):
+        session.connection().execute(KEEP, {"paths": batch})
 
 
 def reclaim(database: Database, paths: Iterable[str]) -> None:
     """Take objects back that are about to be written and referred to again. A look suffices nearly always."""
-    wanted = sorted(set(paths))
-    for begin in range(0, len(wanted), BATCH):
-        batch = wanted[begin : begin + BATCH]
+    for batch in batched(paths):
         with database.read() as session:
-            found = session.scalars(select(Retired.path).where(Retired.path.in_(batch))).all()
+            found = session.connection().scalars(FIND, {"paths": batch}).all()
         if found:
             with database.write() as session:
-                session.execute(delete(Retired).where(Retired.path.in_(found)))
+                keep(session, found)
+
+
+def batched(paths: Iterable[str]) -> Iterator[list[str]]:
+    """Paths in order, each once, a statement's worth at a time."""
+    wanted = sorted(set(paths))
+    for begin in range(0, len(wanted), BATCH):
+        yield wanted[begin : begin + BATCH]
 
 
 def sweep(database: Database, blobs: BlobStore, *, now: int, keep_ms: int) -> Swept:
