@@ -19,14 +19,13 @@ import structlog
 from fairway.blobs import open_staging, open_store
 from fairway.blobs.staging import StagedFile
 from fairway.conda.artifact import Limits
-from fairway.conda.names import Filename
 from fairway.db import migrate
 from fairway.db.engine import Database
 from fairway.errors import FairwayError, SetupError
 from fairway.queue import worker
 from fairway.registry.actor import Actor
 from fairway.registry.lookup import Lookup
-from fairway.registry.publish import Intake, Published, accept
+from fairway.registry.publish import Intake, Offer, Published, accept
 from fairway.registry.publisher import Publisher
 from fairway.registry.statistics import Counts
 from fairway.sandbox.pool import Reader
@@ -91,36 +90,11 @@ class Fairway:
 
     @property
     def intake(self) -> Intake:
-        return Intake(self.database, self.blobs, self.reader)
+        return Intake(self.database, self.blobs, self.reader, self.settings.url)
 
-    def take(
-        self,
-        actor: Actor,
-        channel: str,
-        staged: StagedFile,
-        filename: Filename,
-        *,
-        subdir: str | None = None,
-        sha256: str | None = None,
-        attestation: bytes | None = None,
-        force: bool = False,
-        same_is_fine: bool = False,
-    ) -> Outcome:
+    def take(self, actor: Actor, staged: StagedFile, offer: Offer) -> Outcome:
         """Publish a staged file, and wait for its place in the index. Raises as registry.publish.accept does."""
-        published = accept(
-            self.intake,
-            actor,
-            channel,
-            staged,
-            filename,
-            subdir=subdir,
-            sha256=sha256,
-            attestation=attestation,
-            channel_url=f"{self.settings.url}/{channel}",
-            force=force,
-            same_is_fine=same_is_fine,
-            now=self.now(),
-        )
+        published = accept(self.intake, actor, staged, offer, now=self.now())
         wait = self.settings.index_wait
         return Outcome(published, self.publisher.wait_shards(published.subdir_id, published.change, seconds=wait))
 

@@ -310,10 +310,7 @@ def test_more_names_than_one_batch_are_all_published(world):
     filename, data = conda_package("seed")
     with world.app.staging.open(1 << 20) as staged:
         staged.write(data)
-        seed = publish.receive(
-            world.app.intake, staged, Filename.parse(filename), subdir=None, sha256=None, attestation=None,
-            channel_url="", now=world.now,
-        )  # fmt: skip
+        seed = publish.receive(world.app.intake, staged, publish.Offer("lab", Filename.parse(filename)), now=world.now)
     count = index.NAMES_AT_ONCE + 3
     with world.app.database.write() as session:
         for n in range(count):

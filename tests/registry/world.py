@@ -68,15 +68,8 @@ class World:
             return publish.accept(
                 self.app.intake,
                 actor,
-                channel,
                 staged,
-                Filename.parse(filename),
-                subdir=more.get("subdir"),
-                sha256=more.get("sha256"),
-                attestation=more.get("attestation"),
-                channel_url=f"{self.app.settings.url}/{channel}",
-                force=force,
-                same_is_fine=same_is_fine,
+                publish.Offer(channel, Filename.parse(filename), force=force, same_is_fine=same_is_fine, **more),
                 now=self.now,
             )
 

@@ -29,6 +29,7 @@ from fairway.cli.context import DataOption, opened
 from fairway.conda.names import Filename
 from fairway.errors import FairwayError, Invalid, SetupError, Unavailable
 from fairway.registry.actor import CONSOLE
+from fairway.registry.publish import Offer
 
 PIECE = 1 << 20
 AGAIN = (429, 500, 502, 503, 504, 507)
@@ -149,7 +150,7 @@ def send_local(app: Fairway, channel: str, path: Path, moved: Callable[[int], No
     with app.staging.open(app.settings.max_file_size) as staged:
         for piece in pieces(path, moved):
             staged.write(piece)
-        outcome = app.take(CONSOLE, channel, staged, name, force=force, same_is_fine=True)
+        outcome = app.take(CONSOLE, staged, Offer(channel, name, force=force, same_is_fine=True))
     return f"{'published' if outcome.published.created else 'already there'} in {channel}/{outcome.published.subdir}"
 
 

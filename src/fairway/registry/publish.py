@@ -74,50 +74,48 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What bringing a file in needs of the server."""
+    """What bringing a file in needs of the server; `url` is its address, without a slash at the end."""
 
     database: Database
     blobs: BlobStore
     reader: Reader
+    url: str
 
 
-def accept(
-    intake: Intake,
-    actor: Actor,
-    channel: str,
-    staged: StagedFile,
-    filename: Filename,
-    *,
-    subdir: str | None,
-    sha256: str | None,
-    attestation: bytes | None = None,
-    channel_url: str,
-    force: bool,
-    same_is_fine: bool,
-    now: int,
-) -> Published:
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a sender asks for: a place in a channel for the file of this name.
+
+    `subdir` is where the sender wants it, if the request says; `sha256` what the sender declares, in hex, if anything;
+    `attestation` a Sigstore bundle that must fit the file and the channel. `same_is_fine` answers identical bytes under
+    a name that exists as success instead of `ArtifactExists`.
+    """
+
+    channel: str
+    filename: Filename
+    subdir: str | None = None
+    sha256: str | None = None
+    attestation: bytes | None = None
+    force: bool = False
+    same_is_fine: bool = False
+
+
+def accept(intake: Intake, actor: Actor, staged: StagedFile, offer: Offer, *, now: int) -> Published:
     """Bring one staged file in. Slow work comes first; the transaction at the end is short.
-
-    `subdir` is where the sender wants it, if the request says; `sha256` what the sender declares, if anything;
-    `attestation` a Sigstore bundle that must fit the file and `channel_url`.
-    `same_is_fine` answers identical bytes under a name that exists as success instead of `ArtifactExists`.
 
     Raises: as `receive` and `publish` do.
     """
-    received = receive(
-        intake,
-        staged,
-        filename,
-        subdir=subdir,
-        sha256=sha256,
-        attestation=attestation,
-        channel_url=channel_url,
-        now=now,
-    )
+    received = receive(intake, staged, offer, now=now)
     try:
         with intake.database.write() as session:
             return publish(
-                session, received, actor=actor, channel=channel, force=force, same_is_fine=same_is_fine, now=now
+                session,
+                received,
+                actor=actor,
+                channel=offer.channel,
+                force=offer.force,
+                same_is_fine=offer.same_is_fine,
+                now=now,
             )
     except (Unavailable, StorageFull):
         raise  # the database cannot take anything now; a client that tries again brings the same bytes
@@ -136,17 +134,7 @@ def abandon(database: Database, digest: Digest, *, now: int) -> None:
             sweep.retire(session, [keys.package(digest.sha256).path], now=now)
 
 
-def receive(
-    intake: Intake,
-    staged: StagedFile,
-    filename: Filename,
-    *,
-    subdir: str | None,
-    sha256: str | None,
-    attestation: bytes | None,
-    channel_url: str,
-    now: int,
-) -> Received:
+def receive(intake: Intake, staged: StagedFile, offer: Offer, *, now: int) -> Received:
     """Check a staged file and put it into the store under its hash.
 
     Raises:
@@ -154,17 +142,20 @@ def receive(
         PackageRefused: the package breaks a rule. StorageFull, Unavailable: it could not be stored now.
     """
     digest = staged.finish()
-    if sha256 is not None and sha256.lower() != digest.sha256:
+    if offer.sha256 is not None and offer.sha256.lower() != digest.sha256:
         raise Invalid(
-            f"The file arrived with the sha256 {digest.sha256}, but {sha256.lower()[:64]} was announced: it was damaged "
-            "on its way, or the announcement is of another file.",
+            f"The file arrived with the sha256 {digest.sha256}, but {offer.sha256.lower()[:64]} was announced: it was "
+            "damaged on its way, or the announcement is of another file.",
             code="digest_mismatch",
         )
-    facts = intake.reader.read(staged.path, filename, subdir=subdir, now_ms=now)
+    facts = intake.reader.read(staged.path, offer.filename, subdir=offer.subdir, now_ms=now)
     sidecar = None
-    if attestation is not None:
-        attestations.check(attestation, filename=filename.text, sha256=digest.sha256, channel_url=channel_url)
-        sidecar = attestations.sidecar([attestation])
+    if offer.attestation is not None:
+        channel_url = f"{intake.url}/{offer.channel}"
+        attestations.check(
+            offer.attestation, filename=offer.filename.text, sha256=digest.sha256, channel_url=channel_url
+        )
+        sidecar = attestations.sidecar([offer.attestation])
     key = keys.package(digest.sha256)
     sweep.reclaim(intake.database, [key.path])
     intake.blobs.put_file(key, staged.path)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from functools import partial
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from anyio.to_thread import run_sync
 from fastapi import Request
@@ -17,11 +17,11 @@ from starlette.requests import ClientDisconnect
 
 from fairway.app import Fairway, Outcome
 from fairway.blobs.staging import StagedFile
-from fairway.conda.names import Filename
 from fairway.errors import Invalid, Malformed, TooLarge
 from fairway.registry import access
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
+from fairway.registry.publish import Offer
 
 BUFFER = 1 << 20
 IDLE_SECONDS = 30.0
@@ -106,33 +106,9 @@ async def drain(request: Request) -> None:
                     return
 
 
-async def take(
-    app: Fairway,
-    actor: Actor,
-    channel: str,
-    staged: StagedFile,
-    filename: Filename,
-    *,
-    subdir: str | None = None,
-    sha256: str | None = None,
-    attestation: bytes | None = None,
-    force: bool = False,
-    same_is_fine: bool = False,
-) -> Outcome:
+async def take(app: Fairway, actor: Actor, staged: StagedFile, offer: Offer) -> Outcome:
     """Publish a staged file, and wait for its place in the index. Raises as registry.publish.accept does."""
-    work: Callable[[], Outcome] = partial(
-        app.take,
-        actor,
-        channel,
-        staged,
-        filename,
-        subdir=subdir,
-        sha256=checked_sha256(sha256),
-        attestation=attestation,
-        force=force,
-        same_is_fine=same_is_fine,
-    )
-    return await run_sync(work)
+    return await run_sync(app.take, actor, staged, replace(offer, sha256=checked_sha256(offer.sha256)))
 
 
 def checked_sha256(text: str | None) -> str | None:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from fairway.conda.names import Filename, Subdir
+from fairway.registry.publish import Offer
 from fairway.web.deps import App, Who
 from fairway.web.uploads import intake
 from fairway.web.uploads.routes import ProblemRoute
@@ -44,7 +45,6 @@ async def upload_artifact(
     intake.announced(request, app)
     with await run_sync(app.staging.open, app.settings.max_file_size) as staged:
         await intake.stage_raw(request, staged)
-        outcome = await intake.take(
-            app, actor, channel, staged, name, subdir=place, sha256=sha256, force=force, same_is_fine=True
-        )
+        offer = Offer(channel, name, subdir=place, sha256=sha256, force=force, same_is_fine=True)
+        outcome = await intake.take(app, actor, staged, offer)
     return JSONResponse(intake.as_dict(outcome), 201 if outcome.published.created else 200)

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fairway.conda.names import Filename
 from fairway.errors import Malformed
 from fairway.registry import channels, withdraw
+from fairway.registry.publish import Offer
 from fairway.web.deps import App, Who
 from fairway.web.uploads import intake
 from fairway.web.uploads.multipart import Form
@@ -57,16 +58,9 @@ async def upload_prefix(
             filename = parse_name(name)  # before the body is read
             await intake.stage_raw(request, staged)
         filename = parse_name(name)
-        outcome = await intake.take(
-            app,
-            actor,
-            channel,
-            staged,
-            filename,
-            sha256=headers.get("x-file-sha256") or request.headers.get("x-file-sha256"),
-            attestation=attestation,
-            force=force,
-        )
+        sha256 = headers.get("x-file-sha256") or request.headers.get("x-file-sha256")
+        offer = Offer(channel, filename, sha256=sha256, attestation=attestation, force=force)
+        outcome = await intake.take(app, actor, staged, offer)
     return JSONResponse(intake.as_dict(outcome), 201)
 
 
