@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import insert
 
 from bench import packages
-from fairway.app import Fairway
 from fairway import logs
+from fairway.app import Fairway
 from fairway.conda import record as records
 from fairway.conda import version
 from fairway.conda.artifact import Contents, PathsSummary
