@@ -118,7 +118,7 @@ def test_a_truncated_file_is_refused(lab, dialect, package):
 @pytest.mark.parametrize(
     ("filename", "package", "status", "code"),
     [
-        ("demo-2.0-h0_0.conda", PACKAGE, 422, "conda_members"),
+        ("demo-2.0-h0_0.conda", PACKAGE, 422, "filename_mismatch"),
         ("olddemo-2.0-h0_0.tar.bz2", OLD_PACKAGE, 422, "filename_mismatch"),
         ("demo-1.0-h0_0.tar.bz2", PACKAGE, 422, "format_mismatch"),
         ("olddemo-1.0-h0_0.conda", OLD_PACKAGE, 422, "format_mismatch"),

@@ -26,6 +26,7 @@ from rich.progress import (
 from fairway import settings as settings_module
 from fairway.app import Fairway
 from fairway.cli.context import DataOption, opened
+from fairway.conda import notes
 from fairway.conda.names import Filename
 from fairway.errors import FairwayError, Invalid, SetupError, Unavailable
 from fairway.registry.actor import CONSOLE
@@ -139,7 +140,7 @@ def said(answer: httpx.Response) -> str:
     if answer.is_success and isinstance(body, dict):
         word = "published" if body.get("created") else "already there"
         late = "" if body.get("indexed", True) else "; its index will follow shortly"
-        warned = "".join(f"; note: {warning}" for warning in body.get("warnings", []))
+        warned = "".join(f"; note: {notes.sentence(code)}" for code in body.get("warnings", []))
         return f"{word} in {body.get('channel')}/{body.get('subdir')}{late}{warned}"
     detail = body.get("detail") if isinstance(body, dict) else None
     raise Invalid(f"{detail or answer.text[:500] or 'no reason given'} (HTTP {answer.status_code})")

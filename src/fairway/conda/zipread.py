@@ -61,8 +61,8 @@ class _Entry(NamedTuple):
 def members(source: Source, expected: frozenset[bytes]) -> dict[bytes, ZipMember]:
     """The members of a `.conda` file by name, which are exactly `expected`.
 
-    Raises PackageRefused with `format_mismatch`, `archive_truncated`, `conda_members` or a `zip_*` code. Checksums are
-    not checked here: `checked` does, while the data is read.
+    Raises PackageRefused with `format_mismatch`, `archive_truncated`, `filename_mismatch` (a whole package of another
+    name), `conda_members` or a `zip_*` code. Checksums are not checked here: `checked` does, while the data is read.
     """
     start, end, count = _directory(source)
     if count > _LOOK_AT:
@@ -74,9 +74,19 @@ def members(source: Source, expected: frozenset[bytes]) -> dict[bytes, ZipMember
     for entry in entries:
         _check_method(entry)
     if set(names) != expected:
+        _check_renamed(frozenset(names))
         wanted = ", ".join(sorted(name.decode(errors="replace") for name in expected))
         raise PackageRefused(f"A .conda file must hold exactly {wanted}.", code="conda_members")
     return _locate(source, entries, start)
+
+
+def _check_renamed(names: frozenset[bytes]) -> None:
+    """A whole package under another name: say so, rather than what its members should be called."""
+    stems = {name[len(b"info-") : -len(b".tar.zst")] for name in names if name.startswith(b"info-")}
+    for stem in stems:
+        if names == {b"metadata.json", b"info-%b.tar.zst" % stem, b"pkg-%b.tar.zst" % stem}:
+            shown = stem.decode(errors="replace")[:200]
+            raise PackageRefused(f"The file was renamed: it holds the package {shown!r}.", code="filename_mismatch")
 
 
 def checked(pieces: Iterator[bytes], member: ZipMember) -> Iterator[bytes]:

@@ -26,7 +26,7 @@ from fairway.app import Fairway
 from fairway.blobs import keys
 from fairway.blobs.keys import Key
 from fairway.conda.names import KNOWN_SUBDIRS
-from fairway.errors import BlobMissing, Malformed, NotFound
+from fairway.errors import BlobMissing, Malformed, NotFound, Unavailable
 from fairway.registry import access, browse, index
 from fairway.registry.access import Action, Gate
 from fairway.registry.actor import Actor, Visibility
@@ -231,6 +231,9 @@ class Files:
 
     def _published(self, asked: Asked, gate: Gate, shelf: Shelf | None) -> Found:
         document = None if shelf is None else shelf.documents.get(asked.name)
+        if shelf is not None and document is None and shelf.shards_built:
+            # something was acknowledged already: an empty index would hand its names to the next channel
+            raise Unavailable("The index of this subdir is being built for the first time; try again in a moment.")
         if shelf is None or document is None:
             return small(empty(asked.subdir)[asked.name], keys.MEDIA_TYPES[asked.name])
         sha256, size = document

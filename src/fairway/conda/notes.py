@@ -1,0 +1,17 @@
+"""What is worth knowing of a package that was accepted: the codes of `Artifact.warnings`, and a sentence for each."""
+
+SENTENCES = {
+    "case_collision": "some of its paths differ only by case, so it cannot be installed on Windows and macOS as it is",
+    "depends_missing": "its index.json has no 'depends'; it is taken to need nothing",
+    "noarch_generic_on_platform": "it says 'noarch: generic' in the subdir of a platform",
+    "noarch_legacy": "it says 'noarch: true', which only old packages do",
+    "paths_mismatch": "its paths.json does not name the files it holds",
+    "setuid": "it holds files with the setuid, setgid or sticky bit",
+    "symlink_empty": "it holds symbolic links that lead nowhere; some clients cannot install it",
+    "symlink_escape": "it holds symbolic links that lead out of the environment",
+    "timestamp_future": "its build time lies in the future",
+}
+
+
+def sentence(code: str) -> str:
+    return SENTENCES.get(code, code)
