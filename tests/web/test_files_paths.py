@@ -1,5 +1,6 @@
 """How a path is understood, who may keep an answer, and what counts as a download."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -217,3 +218,12 @@ def test_downloads_add_up_by_day(lab):
     assert counted(lab.site) == {start // day: 3, start // day + 1: 3}
     listed = lab.site.get(f"/api/v1/channels/lab/artifacts/noarch/{lab.conda[0]}").json()
     assert listed["downloads"] == 6
+
+
+def test_links_of_pages_stay_below_the_mount(mounted):
+    page = mounted.client.get("/tools/").text
+    links = re.findall(r'(?:href|src)="(/[^"]*)"', page)
+    assert links
+    assert all(link.startswith("/tools/") for link in links)
+    for link in links:
+        assert mounted.client.get(link).status_code == 200, link

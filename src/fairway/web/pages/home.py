@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jinja2
 from fastapi import APIRouter, Request
@@ -26,7 +27,8 @@ PACKAGES_SHOWN = 200
 
 def page(request: Request, template: str, **values: object) -> HTMLResponse:
     request.scope["visit"].page = True
-    html = TEMPLATES.get_template(template).render(url=request.app.state.fairway.settings.url, **values)
+    url = request.app.state.fairway.settings.url
+    html = TEMPLATES.get_template(template).render(url=url, mount=urlsplit(url).path, **values)
     return HTMLResponse(html, headers={"Cache-Control": "no-store"})
 
 
