@@ -125,8 +125,8 @@ def test_an_upload_is_durable_before_it_is_acknowledged(traced):
 
     answers = [answer for each in together(upload, 4) for answer in each]
     assert server.process.poll() is None
-    server.kill()
     assert eventually(lambda: trace.read_text(errors="replace").count("HTTP/1.1 201") >= UPLOADS, seconds=10)
+    server.kill()
     calls = calls_of(trace)
     for answer in answers:
         check_order(calls, answer["filename"], answer["sha256"])
@@ -141,6 +141,8 @@ def test_a_delete_is_durable_before_it_is_acknowledged(traced):
         assert wire.put("lab", filename, data)[0] == 201
         size = len(trace.read_text(errors="replace").splitlines())
         assert wire.ask("DELETE", f"/api/v1/channels/lab/artifacts/noarch/{filename}")[0] == 204
+    # the client may read its answer before strace has written down that it was sent
+    assert eventually(lambda: "HTTP/1.1 204" in trace.read_text(errors="replace"), seconds=10)
     server.kill()
     calls = calls_of(trace)
     rows = only(calls, "row in the log", after=size, names=("pwrite64",), texts=["fairway.db-wal>", "artifact.delete"])
