@@ -21,8 +21,6 @@ from fairway.app import Fairway
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of the server's data")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON")]
 
-errors_console = Console(stderr=True)
-
 
 @contextmanager
 def opened(data: Path | None = None) -> Iterator[Fairway]:
