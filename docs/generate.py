@@ -172,7 +172,8 @@ answers mean for channels that are not public is in
 
 Refusals are `application/problem+json` (RFC 9457) with `code`, `title`, `status`, `detail` and `message`; on the prefix.dev
 dialect one sentence of plain text, with the code in the header `Fairway-Error`. The codes are listed in
-[errors](errors.md). Every answer carries `X-Request-Id`, which the server's log has too; a proxy may send its own.
+[errors](errors.md). Of each address below only the answers of success are named; the OpenAPI document has the others too.
+Every answer carries `X-Request-Id`, which the server's log has too; a proxy may send its own.
 
 ## Files of a channel
 
@@ -235,7 +236,7 @@ def checked_files() -> Iterator[tuple[What, str, str]]:
 
 
 def operation_lines(method: str, path: str, operation: dict[str, Any]) -> list[str]:
-    answers = sorted(status for status in operation["responses"] if status != "default")
+    answers = sorted(status for status in operation["responses"] if status < "400")
     lines = [f"### {method.upper()} {path}", "", inspect.cleandoc(operation.get("description", "")), ""]
     params = [param for param in operation.get("parameters", []) if param["in"] == "query"]
     if params:

@@ -21,10 +21,9 @@ import fairway
 from fairway import errors, tasks
 from fairway.app import Fairway
 from fairway.conda.names import RESERVED_CHANNEL_NAMES
-from fairway.web import health
+from fairway.web import health, openapi
 from fairway.web.api import channels, packages
-from fairway.web.api.models import Problem
-from fairway.web.errors import INTERNAL, headers_for, problem, problem_body
+from fairway.web.errors import INTERNAL, headers_for, problem, problem_body, unreadable
 from fairway.web.files import Files
 from fairway.web.pages import home
 from fairway.web.uploads import native, prefix
@@ -55,13 +54,13 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        responses={"default": {"model": Problem, "description": "What was wrong, in one sentence"}},
     )
     api.state.fairway, api.state.metrics = app, metrics
     for module in (native, prefix, channels, packages, health, home):
         api.include_router(module.router)
     api.mount("/static", Assets(directory=Path(__file__).parent / "static"))
     add_error_handlers(api, app.settings.url)
+    openapi.describe(api)
     return Visits(Dispatch(api, Files(app), url=app.settings.url), url=app.settings.url, metrics=metrics)
 
 
@@ -118,16 +117,9 @@ def add_error_handlers(api: FastAPI, realm: str) -> None:
         return problem(error, realm=realm)
 
     def invalid(_: Request, error: Exception) -> Response:
-        status = HTTPStatus.UNPROCESSABLE_ENTITY
-        first = error.errors()[0] if isinstance(error, RequestValidationError) else {}
-        where = ".".join(str(part) for part in first.get("loc", ()) if part not in {"body", "query", "path"})
-        detail = f"{where or 'The body'}: {first.get('msg', 'not valid')}."
-        return Response(
-            problem_body(status, "request_invalid", detail),
-            status,
-            headers_for(status, realm),
-            media_type="application/problem+json",
-        )
+        if not isinstance(error, RequestValidationError):
+            raise error
+        return problem(unreadable(error), realm=realm)
 
     def http(_: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500

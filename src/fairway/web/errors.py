@@ -9,6 +9,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 import orjson
+from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from fairway import errors
@@ -42,6 +43,13 @@ def status_of(error: FairwayError) -> HTTPStatus:
         if kind in STATUS:
             return STATUS[kind]
     return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def unreadable(error: RequestValidationError) -> FairwayError:
+    """What the framework found wrong with a query, a path or a JSON body: the first of it, in a sentence."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part not in {"body", "query", "path"})
+    return errors.Invalid(f"{where[:80] or 'The body'}: {first['msg']}.", code="request_invalid")
 
 
 def headers_for(status: int, realm: str) -> dict[str, str]:

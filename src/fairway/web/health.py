@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from fairway.app import Fairway
 from fairway.errors import FairwayError
 from fairway.registry import index
+from fairway.web.api.models import Health
 from fairway.web.deps import App
 
 router = APIRouter(tags=["operation"])
@@ -20,7 +21,7 @@ def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", response_model=Health, responses={503: {"model": Health, "description": "One does not"}})
 def ready(app: App) -> JSONResponse:
     """The database and the store answer too. Send no traffic here while this is 503."""
     parts = {"database": state(app.database.ping), "storage": state(app.blobs.check)}
@@ -29,7 +30,7 @@ def ready(app: App) -> JSONResponse:
     return JSONResponse({"status": "ok" if good else "unavailable", **parts}, 200 if good else 503, headers)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 def metrics(request: Request, app: App) -> Response:
     """Counters for Prometheus. Labels are route templates: no name of a channel, package or person is in them."""
     request.app.state.metrics.behind.set(behind(app))

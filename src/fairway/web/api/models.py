@@ -154,6 +154,31 @@ class Hits(BaseModel):
     cursor: str | None = None
 
 
+class Uploaded(BaseModel):
+    """`created` is false where the very same file was there already; `indexed` if its record can be found by now.
+    `warnings` are codes of what was odd and accepted.
+    """
+
+    channel: str
+    subdir: str
+    filename: str
+    sha256: str
+    size: int
+    indexed_timestamp: int
+    created: bool
+    replaced: bool
+    indexed: bool
+    warnings: list[str]
+
+
+class Health(BaseModel):
+    """`ok`, or what is wrong with it."""
+
+    status: str
+    database: str
+    storage: str
+
+
 class Problem(BaseModel):
     """RFC 9457, with a code from the closed list of docs/reference/errors.md."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request
@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from fairway.conda.names import Filename, Subdir
 from fairway.registry.publish import Offer
+from fairway.web.api.models import Uploaded
 from fairway.web.deps import App, Who
 from fairway.web.uploads import intake
 from fairway.web.uploads.routes import ProblemRoute
@@ -18,10 +19,16 @@ from fairway.web.uploads.routes import ProblemRoute
 router = APIRouter(tags=["artifacts"], route_class=ProblemRoute)
 
 BODY = {"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
+DOCUMENTED: dict[str, Any] = {
+    "status_code": 201,
+    "response_model": Uploaded,
+    "responses": {200: {"model": Uploaded, "description": "The very same file was there already"}},
+    "openapi_extra": BODY,
+}
 
 
-@router.put("/api/v1/channels/{channel}/artifacts/{filename}", status_code=201, openapi_extra=BODY)
-@router.put("/api/v1/channels/{channel}/artifacts/{subdir}/{filename}", status_code=201, openapi_extra=BODY)
+@router.put("/api/v1/channels/{channel}/artifacts/{filename}", **DOCUMENTED)
+@router.put("/api/v1/channels/{channel}/artifacts/{subdir}/{filename}", **DOCUMENTED)
 async def upload_artifact(
     request: Request,
     app: App,

@@ -17,6 +17,7 @@ from fairway.conda.names import Filename
 from fairway.errors import Malformed
 from fairway.registry import channels, withdraw
 from fairway.registry.publish import Offer
+from fairway.web.api.models import Uploaded
 from fairway.web.deps import App, Who
 from fairway.web.uploads import intake
 from fairway.web.uploads.multipart import Form
@@ -34,7 +35,7 @@ FORM = {
 }
 
 
-@router.post("/api/v1/upload/{channel:path}", status_code=201, openapi_extra=FORM)
+@router.post("/api/v1/upload/{channel:path}", status_code=201, response_model=Uploaded, openapi_extra=FORM)
 async def upload_prefix(
     request: Request,
     app: App,
@@ -70,7 +71,7 @@ def parse_name(text: str | None) -> Filename:
     return Filename.parse(text)
 
 
-@router.delete("/api/v1/delete/{channel}/{subdir}/{filename}")
+@router.delete("/api/v1/delete/{channel}/{subdir}/{filename}", response_class=PlainTextResponse)
 def delete_prefix(app: App, actor: Who, channel: str, subdir: str, filename: str) -> Response:
     """Take a file out of the index; it stays downloadable for some days."""
     with app.database.write() as session:
@@ -79,8 +80,8 @@ def delete_prefix(app: App, actor: Who, channel: str, subdir: str, filename: str
     return PlainTextResponse(f"{subdir}/{filename} is deleted from {channel}.\n")
 
 
-@router.post("/api/v1/reindex/{channel}")
-@router.post("/api/v1/reindex/{channel}/{subdir}")
+@router.post("/api/v1/reindex/{channel}", status_code=202, response_class=PlainTextResponse)
+@router.post("/api/v1/reindex/{channel}/{subdir}", status_code=202, response_class=PlainTextResponse)
 def reindex_prefix(app: App, actor: Who, channel: str, subdir: str | None = None) -> Response:
     """Build a channel's index anew. Nobody needs it after an upload; it does no harm either."""
     with app.database.write() as session:

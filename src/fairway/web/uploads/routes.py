@@ -8,12 +8,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
 from fairway.errors import FairwayError
 from fairway.web.deps import app_of
-from fairway.web.errors import plain, problem
+from fairway.web.errors import plain, problem, unreadable
 from fairway.web.uploads import intake
 
 UPLOADING = ("PUT", "POST")
@@ -30,7 +31,8 @@ class ProblemRoute(APIRoute):
         async def answer(request: Request) -> Response:
             try:
                 response = await handle(request)
-            except FairwayError as error:
+            except (FairwayError, RequestValidationError) as caught:
+                error = unreadable(caught) if isinstance(caught, RequestValidationError) else caught
                 outcome = error.code
                 await intake.drain(request)
                 response = self.refusal(error, realm=app_of(request).settings.url)
