@@ -35,7 +35,7 @@ def describe(api: FastAPI) -> None:
             complete(routes_say())
         return routes_say()
 
-    api.openapi = openapi  # type: ignore[method-assign] - as FastAPI's documentation has it
+    api.openapi = openapi  # type: ignore[method-assign]
 
 
 def complete(document: dict[str, Any]) -> None:
