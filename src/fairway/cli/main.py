@@ -65,7 +65,13 @@ def main() -> None:
     try:
         build(sys.argv[1] if len(sys.argv) > 1 else None)()
     except FairwayError as error:
-        print(f"fairway: {error.detail}", file=sys.stderr)
+        print(f"fairway: {error.detail}{reason(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def reason(error: FairwayError) -> str:
+    """What the database itself said, which strangers are not told and whoever sits here needs."""
+    said = str(getattr(error.__cause__, "orig", None) or "").strip()
+    return f" ({said.splitlines()[0].strip()})" if said else ""

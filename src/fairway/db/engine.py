@@ -25,8 +25,17 @@ from sqlalchemy.orm import Session, sessionmaker
 from fairway.errors import SetupError, StorageFull, Unavailable
 
 BUSY_SECONDS = 5
-POOL_SECONDS = 2
 STALE_SECONDS = 0.5
+
+UNCHANGED = "The database does not answer; nothing was changed. Try again in a moment."
+UNKNOWN = (
+    "The database went away at the very end, so that nobody knows whether this was done. Do it again in a moment: what "
+    "was done already is not done twice."
+)
+DAMAGED = {
+    sqlite3.SQLITE_NOTADB: "not a database of SQLite",
+    sqlite3.SQLITE_CORRUPT: "damaged, and its administrator has to restore a backup",
+}
 
 
 class Database:
@@ -63,14 +72,13 @@ class Database:
         self._path = path
 
     def _open_postgresql(self) -> None:
-        url = self.url.set(drivername="postgresql+psycopg")
-        options = "-c statement_timeout=60000 -c idle_in_transaction_session_timeout=30000 -c lock_timeout=30000"
-        connect = {"connect_timeout": 5, "options": options, "application_name": "fairway"}
-        self.writer = create_engine(
-            url, pool_size=8, max_overflow=8, pool_timeout=POOL_SECONDS, pool_pre_ping=True, connect_args=connect
-        )
-        # A snapshot for the length of the transaction: the index is built from one moment of the rows.
-        self.reader = self.writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        from fairway.db.postgres import postgresql_engine  # noqa: PLC0415 - psycopg is installed only where it is used
+
+        self.writer = postgresql_engine(self.url, most=12)
+        # Connections of its own: writers that wait for a lock must not keep readers out. A snapshot for the length of
+        # the transaction, because the index is built from one moment of the rows.
+        reader = postgresql_engine(self.url, most=16)
+        self.reader = reader.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -93,9 +101,13 @@ class Database:
             if self.is_sqlite:
                 session.connection()  # take the writer's turn now, before anything is read
             yield session
-            session.commit()
-        with self._lock:
-            self._commits += 1
+            try:
+                with translated(UNKNOWN):
+                    session.commit()
+            finally:
+                # also when it failed: whose connection is cut meanwhile may have committed
+                with self._lock:
+                    self._commits += 1
 
     def stamp(self) -> tuple[int, int]:
         """A value that differs once rows may have changed: what was read under the same stamp still holds.
@@ -162,18 +174,26 @@ def sqlite_engine(url: URL, *, writer: bool) -> Engine:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn what a database driver raises when it cannot work now into our own words. Programming errors pass."""
+def translated(lost: str = UNCHANGED) -> Iterator[None]:
+    """Turn what a database driver raises when it cannot work now into our own words. Programming errors pass. `lost` is
+    what to say when the connection was lost.
+    """
     try:
         yield
     except exc.TimeoutError as error:
         raise Unavailable("The database is busy; nothing was changed. Try again in a moment.") from error
     except exc.DBAPIError as error:
         said = str(error.orig).lower()
+        code = getattr(error.orig, "sqlite_errorcode", None)
         if "disk is full" in said or "disk full" in said or "no space left" in said:
             raise StorageFull from error
-        if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+        if code == sqlite3.SQLITE_ERROR:
             raise  # a statement of ours that SQLite cannot run; PostgreSQL has another class for it
-        if isinstance(error, exc.OperationalError | exc.InterfaceError) or error.connection_invalidated:
-            raise Unavailable("The database does not answer; nothing was changed. Try again in a moment.") from error
+        if code in DAMAGED:
+            raise Unavailable(f"The database file is {DAMAGED[code]}; nothing was changed.") from error
+        if error.connection_invalidated:
+            raise Unavailable(lost) from error
+        if isinstance(error, exc.OperationalError | exc.InterfaceError):
+            # SQLite has one kind of error for all that can go wrong, and rolls back whenever it does
+            raise Unavailable(UNCHANGED) from error
         raise

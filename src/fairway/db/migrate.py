@@ -68,6 +68,9 @@ def upgrade(database: Database, revision: str = HEAD) -> None:
 
     with translated(), database.writer.begin() as connection:
         if not database.is_sqlite:
+            from fairway.db.postgres import take_time  # noqa: PLC0415 - psycopg is installed only where it is used
+
+            take_time(connection)  # minutes, on many rows; and whoever starts meanwhile waits for it
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
         command.upgrade(config_for(connection), revision)
 
