@@ -30,10 +30,11 @@ WRITES_BLOBS = {
 MAKES_INDEX_KEYS = {
     "registry.index": "writes",
     "registry.fsck": "reads",
+    "registry.sweep": "reads",
     "web.files": "reads",
     "cli.maintain": "the probe of 'fairway doctor'",
 }
-LISTS_BLOBS = {"registry.sweep": "below a buried channel's prefix", "registry.fsck": "reports"}
+LISTS_BLOBS = {"registry.sweep": "below a buried channel's prefix, and what nobody knows"}
 DELETES_BLOBS = {"registry.sweep": "what was retired long enough ago", "cli.maintain": "its own probe"}
 SPELLS_PATHS = {"blobs.keys": "it is the place", "blobs.cloud": "lists a little, to see whether the bucket answers"}
 MAKES_ARTIFACTS = {"registry.publish": "it is the place"}

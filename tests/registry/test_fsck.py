@@ -26,8 +26,10 @@ def lab(world):
     return world
 
 
-def found(world, *, deep=False):
-    return [(f.harm, f.where, f.what) for f in fsck.check(world.app.database, world.app.blobs, deep=deep)]
+def found(world, *, deep=False, where=None):
+    """Everything, but for objects in the store that a test has taken the last reference from."""
+    findings = fsck.check(world.app.database, world.app.blobs, deep=deep)
+    return [(f.harm, f.where, f.what) for f in findings if (f.where == "storage") == (where == "storage")]
 
 
 def only(world, *, deep=False):
@@ -166,11 +168,23 @@ def test_a_shard_that_is_named_by_the_rows_alone(lab):
 
 
 def test_what_a_crash_left_is_counted_and_not_touched(lab):
+    assert found(lab, where="storage") == []
     data = b"never published"
-    key = keys.package(hashlib.sha256(data).hexdigest())
-    lab.app.blobs.put(key, data)
-    assert only(lab) == ("note", "storage", "1 objects (15 bytes) belong to no file: leftovers of a crash")
-    assert lab.app.blobs.get(key) == data
+    digest = hashlib.sha256(data).hexdigest()
+    left = [keys.package(digest), keys.document(1, "noarch", index.REPODATA, digest)]
+    for key in left:
+        lab.app.blobs.put(key, data)
+    ((harm, _, what),) = found(lab, where="storage")
+    assert harm == "note"
+    assert what.startswith("2 objects (30 bytes) belong to no file and no index: leftovers of a crash")
+    assert [lab.app.blobs.get(key) for key in left] == [data, data]
+
+
+def test_what_somebody_else_keeps_in_the_store_is_named(lab):
+    file = lab.app.settings.data / "blobs" / "packages" / "readme.txt"
+    file.write_text("mine")
+    (finding,) = found(lab, where="storage")
+    assert finding == ("note", "storage", "1 objects are not Fairway's, such as packages/readme.txt")
 
 
 def test_reindexing_mends_every_damage_of_an_index(lab):

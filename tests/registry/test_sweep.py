@@ -1,13 +1,16 @@
 """What is thrown away and when; and that nothing is that anybody may still ask for."""
 
+import hashlib
+import os
 import random
+from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import select
 
 from fairway.blobs import keys
 from fairway.db.models import Artifact, Channel, Retired, Subdir
-from fairway.errors import ArtifactExists, NameTaken
+from fairway.errors import ArtifactExists, NameTaken, Unavailable
 from fairway.registry import channels, fsck, sweep, withdraw
 from fairway.registry.actor import CONSOLE
 from fairway.registry.publisher import Publisher
@@ -147,6 +150,95 @@ def test_a_deleted_channel_keeps_everything_for_its_days_and_then_leaves_nothing
     assert stored(world, "index/2/")
     publish_index(world)
     assert list(fsck.check(world.app.database, world.app.blobs, deep=True)) == []
+
+
+class Failing:
+    """A database whose n-th transaction to write fails at its end, as when the server is killed there."""
+
+    def __init__(self, database, number):
+        self._database, self.left = database, number
+        self.read = database.read
+
+    @contextmanager
+    def write(self):
+        self.left -= 1
+        with self._database.write() as session:
+            yield session
+            if self.left == 0:
+                raise Unavailable
+
+
+def test_a_sweep_that_is_cut_off_anywhere_is_finished_by_the_next(world):
+    """A deleted channel goes in pieces; whatever is left of it is found again, and nothing that is shared goes with it."""
+    kept = []
+    for number in range(100):
+        name, done = f"doomed{number}", 0
+        world.channel(name)
+        for package in ("demo", "other"):
+            world.put(conda_package(package, f"1.{number}"), channel=name)
+        kept.append(world.put(conda_package("demo", f"1.{number}")).sha256)
+        publish_index(world)
+        delete_channel(world, name)
+        world.now += 8 * DAY
+        failing = Failing(world.app.database, number + 1)
+        try:
+            sweep.sweep(failing, world.app.blobs, now=world.now, keep_ms=WEEK)
+        except Unavailable:
+            errors = [finding for finding in fsck.check(world.app.database, world.app.blobs) if finding.harm == "error"]
+            assert errors == []
+        else:
+            done = failing.left
+        run(world)
+        assert {row.name for row in rows(world, Channel)} == {"lab"}
+        if done > 0:
+            break
+    assert number > 6  # there were that many places to be cut off at
+    run(world, days=8)
+    run(world, days=8)
+    assert stored(world, "packages/") == {keys.package(sha256).path for sha256 in kept}
+    assert {path.split("/")[1] for path in stored(world, "index/")} == {"1"}
+    assert list(fsck.check(world.app.database, world.app.blobs, deep=True)) == []
+
+
+def test_an_object_a_pointer_names_is_not_deleted_even_if_it_was_retired(world):
+    """Two builds at once: one retires what the other is about to name."""
+    world.put()
+    publish_index(world)
+    before = {path for path in stored(world) if "/shards/" not in path}
+    with world.app.database.write() as session:
+        sweep.retire(session, before, now=1)
+    run(world)
+    assert stored(world) >= before
+    assert list(fsck.check(world.app.database, world.app.blobs, deep=True)) == []
+
+
+def leave(world, data, *, days):
+    """An object as a crash leaves it, so many days old by the store's clock."""
+    key = keys.package(hashlib.sha256(data).hexdigest())
+    world.app.blobs.put(key, data)
+    at = world.now / 1000 - days * DAY / 1000
+    os.utime(world.app.settings.data / "blobs" / key.path, (at, at))
+    return key
+
+
+def test_what_nobody_knows_goes_when_it_is_old_and_was_let_go_on_purpose(world):
+    world.put()
+    publish_index(world)
+    before = stored(world)
+    old, young, wanted = leave(world, b"old", days=2), leave(world, b"young", days=0.9), leave(world, b"wanted", days=2)
+    stranger = world.app.settings.data / "blobs" / "packages" / "readme.txt"
+    stranger.write_text("mine")
+    os.utime(stranger, (1, 1))
+    run(world, days=8)
+    assert stored(world) == before | {old.path, young.path, wanted.path, "packages/readme.txt"}
+    world.now -= 8 * DAY
+    gone = sweep.retire_unknown(world.app.database, world.app.blobs, now=world.now)
+    assert {entry.path for entry in gone} == {old.path, wanted.path}
+    run(world)
+    assert old.path in stored(world)
+    sweep.reclaim(world.app.database, [wanted.path])  # whoever brings it again says so first
+    run(world, days=8)
+    assert stored(world) == before | {young.path, wanted.path, "packages/readme.txt"}
 
 
 def test_a_deleted_channels_name_is_free_again_only_when_its_rows_are_gone(world):

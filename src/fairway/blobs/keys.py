@@ -145,6 +145,11 @@ def parse(path: str) -> Key | None:
     return key if key.path == path else None
 
 
+def is_shard(path: str) -> bool:
+    """Whether a path is that of a shard."""
+    return "/shards/" in path and parse(path) is not None
+
+
 def _hash(sha256: str) -> str:
     if not _HASH.fullmatch(sha256):
         raise ValueError(f"{sha256!r} is not a SHA-256 in lower case hex")

@@ -82,10 +82,22 @@ def rebuild(app: Fairway, channel: str, subdir: str | None) -> int:
     return len(changes)
 
 
-def sweep(data: DataOption = None) -> None:
+def sweep(
+    unknown: Annotated[
+        bool,
+        typer.Option("--unknown", help="Also let go of stored objects that nothing refers to, as a crash leaves them"),
+    ] = False,
+    data: DataOption = None,
+) -> None:
     """Throw away what was deleted or superseded long enough ago. The server does this by itself every hour."""
     with opened(data) as app:
         keep_ms = app.settings.keep_days * DAY_MS
+        if unknown:
+            found = registry_sweep.retire_unknown(app.database, app.blobs, now=app.now())
+            print(
+                f"{len(found)} objects ({sum(entry.size for entry in found)} bytes) that nothing refers to will be swept in "
+                f"{app.settings.keep_days} days."
+            )
         swept = registry_sweep.sweep(app.database, app.blobs, now=app.now(), keep_ms=keep_ms)
     print(f"Swept {swept.channels} channels, {swept.files} files, {swept.objects} objects.")
 

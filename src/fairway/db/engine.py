@@ -184,13 +184,13 @@ def translated(lost: str = UNCHANGED) -> Iterator[None]:
         raise Unavailable("The database is busy; nothing was changed. Try again in a moment.") from error
     except exc.DBAPIError as error:
         said = str(error.orig).lower()
-        code = getattr(error.orig, "sqlite_errorcode", None)
+        result = getattr(error.orig, "sqlite_errorcode", None)
         if "disk is full" in said or "disk full" in said or "no space left" in said:
             raise StorageFull from error
-        if code == sqlite3.SQLITE_ERROR:
+        if result == sqlite3.SQLITE_ERROR:
             raise  # a statement of ours that SQLite cannot run; PostgreSQL has another class for it
-        if code in DAMAGED:
-            raise Unavailable(f"The database file is {DAMAGED[code]}; nothing was changed.") from error
+        if result in DAMAGED:
+            raise Unavailable(f"The database file is {DAMAGED[result]}; nothing was changed.") from error
         if error.connection_invalidated:
             raise Unavailable(lost) from error
         if isinstance(error, exc.OperationalError | exc.InterfaceError):

@@ -20,9 +20,9 @@ from fairway.conda.record import Section
 from fairway.conda.repodata import key_of
 from fairway.conda.shards import decompressed
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Retired, Shard, Subdir
+from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Shard, Subdir
 from fairway.errors import BlobMissing
-from fairway.registry import index
+from fairway.registry import index, sweep
 
 BATCH = 1_000
 
@@ -43,7 +43,9 @@ def check(database: Database, blobs: BlobStore, *, deep: bool = False) -> Iterat
     yield from check_records(database)
     with database.read() as session:
         subdirs = session.execute(
-            select(Subdir.id, Subdir.name, Channel.id, Channel.name).join(Channel, Channel.id == Subdir.channel_id)
+            select(Subdir.id, Subdir.name, Channel.id, Channel.name)
+            .join(Channel, Channel.id == Subdir.channel_id)
+            .where(Channel.deleted_at.is_(None))
         ).all()
     for subdir_id, subdir, channel_id, channel in subdirs:
         yield from check_index(database, blobs, subdir_id, subdir, channel_id, f"{channel}/{subdir}")
@@ -89,7 +91,8 @@ def check_counts(database: Database) -> Iterator[Finding]:
                 .group_by(Artifact.channel_id)
             )
         }
-        for channel in session.scalars(select(Channel)):
+        # a deleted channel is taken away piece by piece
+        for channel in session.scalars(select(Channel).where(Channel.deleted_at.is_(None))):
             if (channel.artifacts, channel.size) != totals.get(channel.id, (0, 0)):
                 yield Finding(
                     "error",
@@ -101,7 +104,8 @@ def check_counts(database: Database) -> Iterator[Finding]:
             .tuples()
             .all()
         )
-        for package_id, name, count in session.execute(select(Package.id, Package.name, Package.live)):
+        query = select(Package.id, Package.name, Package.live).join(Channel, Channel.id == Package.channel_id)
+        for package_id, name, count in session.execute(query.where(Channel.deleted_at.is_(None))):
             if count != packages.get(package_id, 0):
                 yield Finding("error", name, f"it counts {count} files instead of {packages.get(package_id, 0)}")
 
@@ -115,8 +119,11 @@ def check_records(database: Database) -> Iterator[Finding]:
         & (Record.name == Artifact.name)
         & (Record.filename == Artifact.filename)
     )
+    here = select(Subdir.id).join(Channel, Channel.id == Subdir.channel_id).where(Channel.deleted_at.is_(None))
     missing = select(Artifact.filename).outerjoin(Record, together).where(live, Record.filename.is_(None))
+    missing = missing.where(Artifact.subdir_id.in_(here))
     extra = select(Record.filename).outerjoin(Artifact, together & live).where(Artifact.id.is_(None))
+    extra = extra.where(Record.subdir_id.in_(here))
     with database.read() as session:
         for filename in session.scalars(missing):
             yield Finding("error", filename, "it has no record to be indexed")
@@ -214,21 +221,22 @@ def shard_records(document: dict[str, dict[str, object]]) -> dict[tuple[int, str
 
 def check_strangers(database: Database, blobs: BlobStore) -> Iterator[Finding]:
     """Objects nothing refers to: harmless leftovers of a crash, or something that is not ours. Never removed here."""
-    count = size = 0
-    for entry in blobs.list(keys.packages_prefix()):
-        key = keys.parse(entry.path)
-        with database.read() as session:
-            known = key is not None and (
-                session.scalar(
-                    select(Artifact.id).where(Artifact.sha256 == key.sha256, Artifact.purged_at.is_(None)).limit(1)
-                )
-                or session.scalar(select(Retired.path).where(Retired.path == key.path))
-            )
-        if not known:
-            count += 1
-            size += entry.size
-    if count:
-        yield Finding("note", "storage", f"{count} objects ({size} bytes) belong to no file: leftovers of a crash")
+    ours: list[int] = []
+    others: list[str] = []
+    for found in sweep.unknown(database, blobs):
+        if found.ours:
+            ours.append(found.entry.size)
+        else:
+            others.append(found.entry.path)
+    if ours:
+        yield Finding(
+            "note",
+            "storage",
+            f"{len(ours)} objects ({sum(ours)} bytes) belong to no file and no index: leftovers of a crash, or on their way "
+            "in right now; 'fairway sweep --unknown' lets go of old ones",
+        )
+    if others:
+        yield Finding("note", "storage", f"{len(others)} objects are not Fairway's, such as {others[0]}")
 
 
 def digest(blobs: BlobStore, key: Key) -> str:

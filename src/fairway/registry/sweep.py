@@ -1,7 +1,8 @@
 """What may be thrown away, and when.
 
 Only objects listed in `retired` are ever deleted, and only after their time: an object nobody knows is reported by fsck
-and left alone, because a store that is swept by "everything I do not recognise" one day forgets something it needs.
+and left alone, because a store that is swept by "everything I do not recognise" one day forgets something it needs. An
+administrator may have such objects listed (`retire_unknown`); their time begins then.
 
 Whoever is about to refer to an object again says `reclaim` before writing it. The sweep deletes inside the transaction
 that takes the rows away, so it either sees the reclaimed row gone, or has finished before the object is written anew.
@@ -10,20 +11,24 @@ that takes the rows away, so it either sees the reclaimed row gone, or has finis
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
-from sqlalchemy import bindparam, delete, exists, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
-from fairway.blobs.store import BlobStore
+from fairway.blobs.store import BlobStore, Entry
+from fairway.conda.record import Section
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Channel, Retired, Subdir
+from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Retired, Shard, Subdir
 from fairway.db.upsert import upsert
 
 BATCH = 500
 OBJECTS_AT_ONCE = 25
+# What was written lately may belong to an upload or a build that has not committed yet.
+YOUNG_MS = 86_400_000
 
 # Said on every upload: kept, because making a statement costs more than running it.
 FIND = select(Retired.path).where(Retired.path.in_(bindparam("paths", expanding=True)))
@@ -83,24 +88,60 @@ def sweep(database: Database, blobs: BlobStore, *, now: int, keep_ms: int) -> Sw
 
 
 def _bury_channel(database: Database, *, before: int, now: int) -> bool:
-    """Remove the rows of one channel that was deleted long enough ago, and retire what only it referred to."""
-    with database.write() as session:
-        channel = session.scalar(select(Channel).where(Channel.deleted_at < before).limit(1).with_for_update())
-        if channel is None:
-            return False
-        other = aliased(Artifact)
-        shared = exists().where(
-            other.sha256 == Artifact.sha256, other.channel_id != channel.id, other.purged_at.is_(None)
-        )
-        mine = select(Artifact.sha256).where(Artifact.channel_id == channel.id, Artifact.purged_at.is_(None), ~shared)
-        retire(session, [keys.package(sha256).path for sha256 in session.scalars(mine)], now=now)
-        # Its index objects cannot be told apart by rows once these are gone: the job after this one lists the prefix.
-        retire(session, [keys.channel_prefix(channel.id)], now=now)
-        subdirs = select(Subdir.id).where(Subdir.channel_id == channel.id)
-        session.execute(delete(Artifact).where(Artifact.channel_id == channel.id))
-        session.execute(delete(Subdir).where(Subdir.id.in_(subdirs)))
-        session.delete(channel)
-        return True
+    """Remove the rows of one channel that was deleted long enough ago, and retire what only it referred to.
+
+    Some rows at a time, because uploads to other channels wait for the writer meanwhile; the channel's own row goes
+    last, so that whatever is left after a crash is found again.
+    """
+    with database.read() as session:
+        channel_id = session.scalar(select(Channel.id).where(Channel.deleted_at < before).limit(1))
+    if channel_id is None:
+        return False
+    pieces = (_bury_names, _bury_files, _bury_packages, _bury_rest)
+    for piece in pieces:
+        more = True
+        while more:
+            with database.write() as session:
+                more = piece(session, channel_id, now)
+    return True
+
+
+def _bury_names(session: Session, channel_id: int, _: int) -> bool:
+    """Records and shards of some package names; whether there were any."""
+    subdirs = select(Subdir.id).where(Subdir.channel_id == channel_id)
+    rows = session.execute(select(Shard.subdir_id, Shard.name).where(Shard.subdir_id.in_(subdirs)).limit(BATCH)).all()
+    places: dict[int, list[str]] = {}
+    for row in rows:
+        places.setdefault(row.subdir_id, []).append(row.name)
+    for subdir_id, names in places.items():
+        # naming the sections lets each name be a range of the primary key
+        mine = (Record.subdir_id == subdir_id, Record.section.in_([*Section]), Record.name.in_(names))
+        session.execute(delete(Record).where(*mine))
+        session.execute(delete(Shard).where(Shard.subdir_id == subdir_id, Shard.name.in_(names)))
+    return bool(rows)
+
+
+def _bury_files(session: Session, channel_id: int, now: int) -> bool:
+    """Some files, whose bytes are retired if no other file is made of them; whether there were any."""
+    query = select(Artifact.id, Artifact.sha256, Artifact.purged_at).where(Artifact.channel_id == channel_id)
+    rows = session.execute(query.limit(BATCH)).all()
+    session.execute(delete(Artifact).where(Artifact.id.in_([row.id for row in rows])))
+    _retire_unused(session, {row.sha256 for row in rows if row.purged_at is None}, now=now)
+    return bool(rows)
+
+
+def _bury_packages(session: Session, channel_id: int, _: int) -> bool:
+    found = session.scalars(select(Package.id).where(Package.channel_id == channel_id).limit(BATCH)).all()
+    session.execute(delete(Package).where(Package.id.in_(found)))
+    return bool(found)
+
+
+def _bury_rest(session: Session, channel_id: int, now: int) -> bool:
+    # Its index objects cannot be told apart by rows once these are gone: the job after this one lists the prefix.
+    retire(session, [keys.channel_prefix(channel_id)], now=now)
+    session.execute(delete(Subdir).where(Subdir.channel_id == channel_id))
+    session.execute(delete(Channel).where(Channel.id == channel_id))
+    return False
 
 
 def _purge_files(database: Database, *, before: int, now: int) -> int:
@@ -111,12 +152,14 @@ def _purge_files(database: Database, *, before: int, now: int) -> int:
         if not rows:
             return 0
         session.execute(update(Artifact).where(Artifact.id.in_([row.id for row in rows])).values(purged_at=now))
-        used = select(Artifact.sha256).where(
-            Artifact.sha256.in_([row.sha256 for row in rows]), Artifact.purged_at.is_(None)
-        )
-        still = set(session.scalars(used))
-        retire(session, [keys.package(row.sha256).path for row in rows if row.sha256 not in still], now=now)
+        _retire_unused(session, {row.sha256 for row in rows}, now=now)
         return len(rows)
+
+
+def _retire_unused(session: Session, hashes: set[str], *, now: int) -> None:
+    """Retire those packages that no file is made of any more."""
+    paths = {keys.package(sha256).path for sha256 in hashes}
+    retire(session, paths - referred(session, paths), now=now)
 
 
 def _delete_objects(database: Database, blobs: BlobStore, *, before: int) -> int:
@@ -124,7 +167,8 @@ def _delete_objects(database: Database, blobs: BlobStore, *, before: int) -> int
     with database.write() as session:
         due = select(Retired.path).where(Retired.retired_at < before).order_by(Retired.path).limit(OBJECTS_AT_ONCE)
         paths = session.scalars(due.with_for_update(skip_locked=True)).all()
-        needed = _needed(session, paths)
+        # whoever retired one could not see what refers to it again in a transaction that was not committed yet
+        needed = referred(session, paths)
         left = {path for path in paths if path.endswith("/") and not _delete_folder(blobs, path)}
         for path in paths:
             if (key := keys.parse(path)) is not None and path not in needed:
@@ -142,10 +186,72 @@ def _delete_folder(blobs: BlobStore, prefix: str) -> bool:
     return len(entries) < OBJECTS_AT_ONCE
 
 
-def _needed(session: Session, paths: Iterable[str]) -> set[str]:
-    """Those of the packages that some file is made of after all: whoever retired one could not see a publication of the
-    same bytes that was not committed yet.
+def referred(session: Session, paths: Iterable[str]) -> set[str]:
+    """Those of some objects that rows refer to: packages that a file is made of, index documents a pointer names."""
+    found = {path: key for path in paths if (key := keys.parse(path)) is not None}
+    hashes = {key.sha256 for key in found.values() if key.channel_id is None}
+    used = select(Artifact.sha256).where(Artifact.sha256.in_(hashes), Artifact.purged_at.is_(None))
+    needed = {keys.package(sha256).path for sha256 in session.scalars(used)} if hashes else set()
+    channels = {key.channel_id for key in found.values()} - {None}
+    if channels:
+        query = select(Subdir.channel_id, Subdir.name, Pointer.shards, Pointer.flat)
+        query = query.join(Pointer, Pointer.subdir_id == Subdir.id).where(Subdir.channel_id.in_(channels))
+        for channel_id, subdir, *documents in session.execute(query):
+            for kind, (sha256, _) in (pair for part in documents for pair in (part or {}).items()):
+                needed.add(keys.document(channel_id, subdir, kind, sha256).path)
+    return needed & found.keys()
+
+
+# --- what nobody knows ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """An object that no row refers to and nothing has retired. `ours` says that Fairway could have made it."""
+
+    entry: Entry
+    ours: bool
+
+
+def unknown(database: Database, blobs: BlobStore) -> Iterator[Unknown]:
+    """What the store has and the rows do not know: what crashes left, what is being brought in right now, and perhaps
+    what somebody else keeps there.
     """
-    packages = {key.sha256 for path in paths if (key := keys.parse(path)) is not None and key.channel_id is None}
-    used = select(Artifact.sha256).where(Artifact.sha256.in_(packages), Artifact.purged_at.is_(None))
-    return {keys.package(sha256).path for sha256 in session.scalars(used)}
+    entries = chain(blobs.list(keys.packages_prefix()), blobs.list(keys.index_prefix()))
+    while batch := {entry.path: entry for entry in islice(entries, BATCH)}:
+        with database.read() as session:
+            known = _known(session, batch.keys())
+        for path, entry in batch.items():
+            if path not in known:
+                yield Unknown(entry, keys.parse(path) is not None)
+
+
+def _known(session: Session, paths: AbstractSet[str]) -> set[str]:
+    known = referred(session, paths) | {path for path in paths if keys.is_shard(path)}
+    known |= set(session.connection().scalars(FIND, {"paths": list(paths)}))
+    # a buried channel is one entry for all that is left of its index
+    prefixes = {
+        path: keys.channel_prefix(key.channel_id) for path in paths if (key := keys.parse(path)) and key.channel_id
+    }
+    retired = set(session.connection().scalars(FIND, {"paths": sorted(set(prefixes.values()))}))
+    return known | {path for path, prefix in prefixes.items() if prefix in retired}
+
+
+def retire_unknown(database: Database, blobs: BlobStore, *, now: int) -> list[Entry]:
+    """Retire what nobody knows, could be ours, and is older than a day: it goes when its time is over, unless somebody
+    refers to it until then. What was retired.
+    """
+    old = [found.entry for found in unknown(database, blobs) if found.ours and _age(found.entry, now) > YOUNG_MS]
+    gone: set[str] = set()
+    for batch in batched(entry.path for entry in old):
+        with database.write() as session:
+            # since it was listed somebody may have begun to refer to it
+            fresh = set(batch) - _known(session, set(batch))
+            retire(session, fresh, now=now)
+        gone |= fresh
+    return [entry for entry in old if entry.path in gone]
+
+
+def _age(entry: Entry, now: int) -> float:
+    """In ms, by the store's clock and ours."""
+    return now - entry.modified.timestamp() * 1000
