@@ -6,12 +6,15 @@ small file does.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import select
 import sys
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import orjson
 import structlog
@@ -63,23 +66,51 @@ def add_request_id(_: Any, __: str, event: Any) -> Any:
 
 
 def line() -> Line:
-    """What writes one line at the level info: its event, and its values, which must be ready for JSON."""
+    """What writes one line at the level info: its event, and its values, which must be ready for JSON and hold the
+    request's id. To be called in an event loop: what one turn of it has to say goes out together, at its end.
+    """
     if _State.level > logging.INFO:
         return lambda event, values: None  # noqa: ARG005
     if _State.text:
         log = structlog.get_logger("fairway")
         return lambda event, values: log.info(event, **values)
-    write = sys.stderr.buffer.write
+    return Lines(sys.stderr.buffer)
 
-    def as_json(event: str, values: dict[str, Any]) -> None:
-        values |= {
-            "event": event,
-            "level": "info",
-            "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "request_id": request_id.get(),
-        }
-        # one write: lines of several threads and processes do not mix
-        write(orjson.dumps(values) + b"\n")
-        sys.stderr.flush()
 
-    return as_json
+class Lines:
+    """JSON lines, written a few at a time: a call into the kernel for each costs as much as the request it tells of."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._waiting: list[bytes] = []
+        self._second, self._prefix = 0, ""
+
+    def __call__(self, event: str, values: dict[str, Any]) -> None:
+        values |= {"event": event, "level": "info", "timestamp": self._now()}
+        waiting = self._waiting
+        waiting.append(orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE))
+        if len(waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._write)
+
+    def _now(self) -> str:
+        now = time.time_ns() // 1_000
+        second, micros = divmod(now, 1_000_000)
+        if second != self._second:
+            self._second = second
+            self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        return f"{self._prefix}{micros:06d}Z"
+
+    def _write(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        part: list[bytes] = []
+        size = 0
+        for one in waiting:
+            if size + len(one) > select.PIPE_BUF and part:
+                self._out.write(b"".join(part))
+                self._out.flush()
+                part, size = [], 0
+            part.append(one)
+            size += len(one)
+        # a pipe takes so much at once, and whole: lines of several threads and processes do not mix
+        self._out.write(b"".join(part))
+        self._out.flush()

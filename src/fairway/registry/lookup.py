@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from fairway.conda.names import KNOWN_SUBDIRS, MAX_CHANNEL_NAME, MAX_FILENAME
 from fairway.db.engine import Database
 from fairway.db.models import Artifact, Attestation, Pointer, Subdir
 from fairway.registry import access, tokens
@@ -20,7 +21,11 @@ from fairway.registry.access import Gate
 from fairway.registry.actor import INVALID, NOBODY, Actor, Role
 from fairway.registry.index import Document
 
-ENTRIES_MAX = 50_000
+ENTRIES_MAX = 20_000
+MISSING: Any = object()
+ANONYMOUS, REFUSED = tokens.Known(NOBODY, None, None), tokens.Known(INVALID, None, None)
+
+Load = Callable[..., Any]
 
 
 class Miss(Exception):
@@ -49,43 +54,48 @@ class File:
     indexed_at: int
 
 
-class Lookup:
-    """Thread-safe. `clock` gives the time in ms."""
+class View:
+    """What is known under one stamp. Thread-safe. `derived` is room for what a reader makes of it, gone with the view."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], int]) -> None:
-        self._database, self._clock = database, clock
-        self._stamp: Any = None
+    __slots__ = ("_kept", "_lookup", "derived", "stamp")
+
+    def __init__(self, lookup: Lookup, stamp: Any) -> None:
+        self._lookup, self.stamp = lookup, stamp
         self._kept: dict[tuple[Any, ...], Any] = {}
+        self.derived: dict[Any, Any] = {}
 
-    def _find(self, load: Callable[..., Any], *key: Any, rows: bool) -> Any:
-        """What `load(session, *key)` gives. The stamp is read first, so a value is never older than it."""
-        stamp = self._database.stamp()
-        if stamp != self._stamp or len(self._kept) > ENTRIES_MAX:
-            # in this order: nobody may find the new stamp beside the old entries
-            self._kept, self._stamp = {}, stamp
-        kept = self._kept
+    @property
+    def full(self) -> bool:
+        return len(self._kept) > ENTRIES_MAX or len(self.derived) > ENTRIES_MAX
+
+    def _find(self, load: Load, *key: Any, rows: bool) -> Any:
+        """What `load(session, *key)` gives."""
         place = (load, *key)
-        if place in kept:
-            return kept[place]
-        if not rows:
-            raise Miss
-        with self._database.read() as session:
-            value = load(session, *key)
-        kept[place] = value
+        value = self._kept.get(place, MISSING)
+        if value is MISSING:
+            if not rows:
+                raise Miss
+            value = self._kept[place] = self._lookup.load(load, *key)
         return value
 
     def actor(self, token: str | None, *, rows: bool) -> Actor:
         """Who sent this credential; `NOBODY` without one."""
+        return self.known(token, rows=rows).actor
+
+    def known(self, token: str | None, *, rows: bool) -> tokens.Known:
+        """The same, with the time at which it ends."""
         if token is None:
-            return NOBODY
+            return ANONYMOUS
         if not tokens.well_formed(token):
-            return INVALID
-        known: tokens.Known = self._find(self._recognise, token, rows=rows)
-        if known.expires_at is not None and known.expires_at <= self._clock():
-            return INVALID
-        return known.actor
+            return REFUSED
+        known: tokens.Known = self._find(_known, token, rows=rows)
+        if known.expires_at is not None and known.expires_at <= self._lookup.clock():
+            return REFUSED
+        return known
 
     def gate(self, channel: str, *, rows: bool) -> Gate | None:
+        if len(channel) > MAX_CHANNEL_NAME:
+            return None  # nothing is kept of what cannot be
         found: Gate | None = self._find(_gate, channel, rows=rows)
         return found
 
@@ -102,6 +112,8 @@ class Lookup:
 
     def file(self, channel_id: int, subdir: str, filename: str, *, rows: bool) -> File | None:
         """A file that can be downloaded, deleted ones within their time of grace included."""
+        if len(filename) > MAX_FILENAME or subdir not in KNOWN_SUBDIRS:
+            return None
         file: File | None = self._find(_file, channel_id, subdir, filename, rows=rows)
         return file
 
@@ -115,8 +127,28 @@ class Lookup:
         level: int = self._find(_level, channel_id, rows=rows)
         return level
 
-    def _recognise(self, session: Session, token: str) -> tokens.Known:
-        return tokens.recognise(session, token, now=self._clock())
+
+class Lookup:
+    """Thread-safe. `clock` gives the time in ms."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], int]) -> None:
+        self._database, self.clock = database, clock
+        self._view = View(self, None)
+
+    def view(self) -> View:
+        """What holds now. The stamp is read before anything is loaded, so a value is never older than it."""
+        stamp, view = self._database.stamp(), self._view
+        if stamp != view.stamp or view.full:
+            view = self._view = View(self, stamp)
+        return view
+
+    def load(self, load: Load, *key: Any) -> Any:
+        with self._database.read() as session:
+            return load(session, *key, now=self.clock()) if load is _known else load(session, *key)
+
+
+def _known(session: Session, token: str, *, now: int) -> tokens.Known:
+    return tokens.recognise(session, token, now=now)
 
 
 def _gate(session: Session, channel: str) -> Gate | None:

@@ -20,14 +20,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import fairway
 from fairway import errors, tasks
 from fairway.app import Fairway
-from fairway.conda.names import RESERVED_CHANNEL_NAMES
 from fairway.web import health, openapi
 from fairway.web.api import channels, packages
 from fairway.web.errors import INTERNAL, headers_for, problem, problem_body, unreadable
 from fairway.web.files import Files
+from fairway.web.metrics import Metrics
 from fairway.web.pages import home
+from fairway.web.paths import What
+from fairway.web.protection import Protection
+from fairway.web.reply import Reply
 from fairway.web.uploads import native, prefix
-from fairway.web.visit import Metrics, Visits
+from fairway.web.visit import Answer, Visit, Visits
 
 READING = ("GET", "HEAD")
 # Handlers wait for disks and locks in threads; more of them would only wait longer.
@@ -61,7 +64,9 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
     api.mount("/static", Assets(directory=Path(__file__).parent / "static"))
     add_error_handlers(api, app.settings.url)
     openapi.describe(api)
-    return Visits(Dispatch(api, Files(app), url=app.settings.url), url=app.settings.url, metrics=metrics)
+    url = app.settings.url
+    protection = Protection(https=url.startswith("https:"))
+    return Visits(Dispatch(api, Files(app, protection), url=url), url=url, protection=protection, metrics=metrics)
 
 
 class Assets(StaticFiles):
@@ -76,31 +81,37 @@ class Assets(StaticFiles):
 class Dispatch:
     """Who answers a path: the router what begins with a reserved name, the files everything else."""
 
-    def __init__(self, router: ASGIApp, files: ASGIApp, *, url: str) -> None:
+    def __init__(self, router: ASGIApp, files: Files, *, url: str) -> None:
         self.router, self.files, self.mount = router, files, urlsplit(url).path
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def at_once(self, visit: Visit) -> Reply | None:
+        asked = visit.place.asked
+        if asked is None or visit.method not in READING or asked.what is What.NOTHING:
+            return None
+        return self.files.at_once(visit, asked)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Answer) -> None:
         if scope["type"] != "http":
             await self.router(scope, receive, send)
             return
-        visit = scope["visit"]
-        reading = scope["method"] in READING
-        first, _, rest = scope["path"].lstrip("/").partition("/")
+        visit: Visit = scope["visit"]
+        asked, reading = visit.place.asked, visit.method in READING
+        first, _, rest = visit.place.path.lstrip("/").partition("/")
         if visit.token_in_path and not reading:
             await not_here(scope, receive, send, "A key in the path can only read; send it as a header to write.")
-        elif first in RESERVED_CHANNEL_NAMES - {"get"} or not first:
+        elif asked is None:
             await self.router(scope, receive, send)
             route = scope.get("route")
             visit.route = getattr(route, "path", "other")
         elif not reading:
             await not_here(scope, receive, send, "Files of a channel can only be read here; uploads go to /api/v1.")
-        elif not rest and b"text/html" in dict(scope["headers"]).get(b"accept", b""):
+        elif not rest and b"text/html" in visit.headers.get(b"accept", b""):
             visit.route = "channel page"
             where = f"{self.mount}/channels/{quote(first, safe='')}"
             answer = Response(status_code=HTTPStatus.SEE_OTHER, headers={"Location": where})
             await answer(scope, receive, send)
         else:
-            await self.files(scope, receive, send)
+            await send.reply(await self.files.later(visit, asked, scope))
 
 
 async def not_here(scope: Scope, receive: Receive, send: Send, detail: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
@@ -26,13 +27,13 @@ def http_date(ms: int) -> str:
     return format_datetime(datetime.fromtimestamp(ms // 1000, UTC), usegmt=True)
 
 
-def not_modified(headers: dict[bytes, bytes], etag: str, modified_ms: int | None) -> bool:
+def not_modified(headers: Mapping[bytes, bytes], etag: bytes, modified_ms: int | None) -> bool:
     """Whether the client's copy is still good. A date is looked at only if no ETag was sent: conda sends both, and the
     ETag may be of another document while the date fits.
     """
     tags = headers.get(b"if-none-match")
     if tags is not None:
-        return any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in tags.decode("latin-1").split(","))
+        return tags == etag or any(tag.strip().removeprefix(b"W/") in {etag, b"*"} for tag in tags.split(b","))
     since = headers.get(b"if-modified-since")
     if since is None or not modified_ms:
         return False
@@ -42,7 +43,7 @@ def not_modified(headers: dict[bytes, bytes], etag: str, modified_ms: int | None
         return False
 
 
-def asked_slice(headers: dict[bytes, bytes], size: int, etag: str) -> Slice | None:
+def asked_slice(headers: Mapping[bytes, bytes], size: int, etag: bytes) -> Slice | None:
     """The one range asked for; none for the whole. Several ranges, or one we do not understand, mean the whole too.
 
     Raises: Unsatisfiable.
@@ -51,7 +52,7 @@ def asked_slice(headers: dict[bytes, bytes], size: int, etag: str) -> Slice | No
     if text is None:
         return None
     condition = headers.get(b"if-range")
-    if condition is not None and condition.decode("latin-1").strip() != etag:
+    if condition is not None and condition.strip() != etag:
         return None
     match = RANGE.fullmatch(text.decode("latin-1").strip())
     if match is None or not (match[1] or match[2]):

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Mapping
+from functools import lru_cache
 
 TOKEN_SCHEMES = ("bearer", "token")
+KEPT_LENGTH = 256
 
 
-def in_headers(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+def in_headers(headers: Mapping[bytes, bytes]) -> str | None:
     """The key in `Authorization` (Bearer, token, or Basic with the key as password) or `X-API-Key`.
 
     Anything else that claims to be a credential is returned as it is: it will be recognised as no good, rather than
     taken for nothing.
     """
-    api_key = None
-    for name, value in headers:
-        if name == b"authorization":
-            return in_authorization(value.decode("latin-1"))
-        if name == b"x-api-key":
-            api_key = value.decode("latin-1").strip()
-    return api_key or None
+    value = headers.get(b"authorization")
+    if value is not None:
+        # nothing long is kept: strangers must not fill the memory
+        return _kept(value) if len(value) <= KEPT_LENGTH else in_authorization(value.decode("latin-1"))
+    return headers.get(b"x-api-key", b"").decode("latin-1").strip() or None
+
+
+@lru_cache(maxsize=4096)
+def _kept(value: bytes) -> str | None:
+    return in_authorization(value.decode("latin-1"))
 
 
 def in_authorization(value: str) -> str | None:

@@ -24,7 +24,7 @@ def actor_of(request: Request) -> Actor:
     """
     app = app_of(request)
     visit: Visit = request.scope["visit"]
-    actor = app.lookup.actor(visit.token, rows=True)
+    actor = app.lookup.view().actor(visit.token, rows=True)
     if actor.invalid and request.method == "GET":
         raise TokenInvalid
     if actor.token_id is not None:

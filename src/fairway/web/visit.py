@@ -1,110 +1,104 @@
 """What is known of one request, outermost: its id, its credential, its route. Pure ASGI.
 
-The key in `/t/KEY/` is taken out of the path here, before anything could log it.
+The key in `/t/KEY/` is taken out of the path here, before anything could log it. What is at hand (`Inner.at_once`) is
+sent from here without passing anything else: the layers in between would cost more than the answer.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import time
-from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from fairway import errors, logs
 from fairway.web import credentials
 from fairway.web.errors import INTERNAL, headers_for, problem, problem_body
+from fairway.web.metrics import Metrics
+from fairway.web.paths import Place, place
+from fairway.web.protection import Protection
+from fairway.web.reply import Reply
 
 log = structlog.get_logger("fairway.http")
 
-# Decoded once, a path must not hide another: no encoded slash, backslash, NUL or percent sign.
-ENCODED = re.compile(rb"%(?:2f|5c|00|25)", re.IGNORECASE)
-# Any other is counted as one: a label that strangers choose would grow without end.
-METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 REQUEST_ID = re.compile(rb"[A-Za-z0-9-]{8,64}")
 
-SECURITY_HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
-]
-CSP_DATA = b"default-src 'none'; frame-ancestors 'none'; sandbox"
-CSP_PAGE = (
-    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-    b"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 
-
-@dataclass(slots=True)
 class Visit:
-    """One request. `token` is the credential as sent, never logged; `route` a template, never a real name."""
+    """One request. `token` is the credential as sent, never logged; `route` a template, never a real name; `headers`
+    are the request's, the first where one was sent twice.
+    """
 
-    id: str
-    token: str | None
-    token_in_path: bool
-    route: str = "other"
-    token_id: int | None = None
-    page: bool = False
-    started: float = field(default_factory=time.perf_counter)
+    __slots__ = ("headers", "id", "method", "page", "place", "route", "started", "token", "token_id")
+
+    def __init__(self, scope: Scope, mount: str) -> None:
+        self.started = time.perf_counter()
+        sent = scope["headers"]
+        headers: dict[bytes, bytes] = dict(sent)
+        if len(headers) != len(sent):
+            headers = dict(reversed(list(sent)))
+        self.headers = headers
+        self.method: str = scope["method"]
+        path: str = scope["path"]
+        self.place: Place = place(path, scope.get("raw_path") or path.encode(), mount)
+        # what a client says on purpose beats what its channel's address says
+        self.token = credentials.in_headers(headers) or self.place.token
+        self.id = request_id(headers)
+        self.route = "other"
+        self.token_id: int | None = None
+        self.page = False
+
+    @property
+    def token_in_path(self) -> bool:
+        return self.place.token is not None
 
 
-class Metrics:
-    """Counters of one process, labelled by route template: no channel or package name ever becomes a label."""
+class Inner(Protocol):
+    """What answers visits."""
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "fairway_requests", "Requests answered", ("route", "method", "status"), registry=self.registry
-        )
-        self.seconds = Histogram(
-            "fairway_request_seconds",
-            "Time to answer",
-            ("route",),
-            registry=self.registry,
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
-        )
-        self.uploads = Counter(
-            "fairway_uploads",
-            "Uploads and other requests to change files, by outcome or code",
-            ("outcome",),
-            registry=self.registry,
-        )
-        self.behind = Gauge("fairway_index_behind", "Subdirs whose index is not up to date", registry=self.registry)
+    def at_once(self, visit: Visit) -> Reply | None:
+        """The answer, if it is at hand and nobody has to be waited for."""
+        ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Any) -> None: ...
 
 
 class Visits:
     """The outermost layer of the application."""
 
-    def __init__(self, app: ASGIApp, *, url: str, metrics: Metrics) -> None:
-        self.app, self.metrics = app, metrics
+    def __init__(self, app: Inner, *, url: str, protection: Protection, metrics: Metrics) -> None:
+        self.app, self.protection, self.metrics = app, protection, metrics
         self.line = logs.line()
-        parts = urlsplit(url)
-        self.mount = parts.path.rstrip("/")
+        self.mount = urlsplit(url).path.rstrip("/")
         self.realm = url
-        self.always = list(SECURITY_HEADERS)
-        if parts.scheme == "https":
-            self.always.append((b"strict-transport-security", b"max-age=31536000"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = scope["headers"]
-        path, token = credentials.in_path(scope["path"], self.mount)
-        in_path = token is not None
-        # what a client says on purpose beats what its channel's address says
-        visit = Visit(request_id(headers), credentials.in_headers(headers) or token, in_path)
-        encoded = ENCODED.search(scope.get("raw_path") or b"") or "\x00" in path
+        visit = Visit(scope, self.mount)
+        reply = None if visit.place.hiding else self.app.at_once(visit)
+        if reply is None:
+            await self._slowly(scope, receive, send, visit)
+            return
+        try:
+            await reply.send(send, visit.id)
+        finally:
+            self._record(visit, reply.status, reply.sent)
+
+    async def _slowly(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
+        path = visit.place.path
         scope = {**scope, "path": path, "raw_path": path.encode(), "root_path": "", "visit": visit}
-        answer = Answer(send, visit, self.always)
+        answer = Answer(send, visit, self.protection)
         logs.request_id.set(visit.id)  # a server runs each request in a context of its own
         try:
-            if encoded:
+            if visit.place.hiding:
                 await self._refuse(scope, receive, answer)
             else:
                 await self.app(scope, receive, answer)
@@ -114,7 +108,7 @@ class Visits:
             log.exception("request.failed", route=visit.route)
             await self._failed(answer)
         finally:
-            self._record(scope, visit, answer)
+            self._record(visit, answer.status, answer.sent)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = errors.Malformed(
@@ -133,58 +127,61 @@ class Visits:
         await answer({"type": "http.response.start", "status": int(status), "headers": raw})
         await answer({"type": "http.response.body", "body": body})
 
-    def _record(self, scope: Scope, visit: Visit, answer: Answer) -> None:
+    def _record(self, visit: Visit, status: int, sent: int) -> None:
         seconds = time.perf_counter() - visit.started
-        method = scope["method"] if scope["method"] in METHODS else "other"
-        self.metrics.requests.labels(visit.route, method, str(answer.status)).inc()
-        self.metrics.seconds.labels(visit.route).observe(seconds)
+        self.metrics.requests.seen(visit.route, visit.method, status, seconds)
         self.line(
             "request",
             {
-                "method": scope["method"],
-                "path": scope["path"],
+                "method": visit.method,
+                "path": visit.place.path,
                 "route": visit.route,
-                "status": answer.status,
+                "status": status,
                 "ms": round(seconds * 1000, 2),
-                "sent": answer.sent,
+                "sent": sent,
                 "token": visit.token_id,
+                "request_id": visit.id,
             },
         )
 
 
 class Answer:
-    """The way out: adds what every answer carries, and remembers what was said."""
+    """The way out: adds what every answer carries (`Reply` has it already), and remembers what was said."""
 
-    def __init__(self, send: Send, visit: Visit, always: list[tuple[bytes, bytes]]) -> None:
-        self._send, self._visit, self._always = send, visit, always
+    def __init__(self, send: Send, visit: Visit, protection: Protection) -> None:
+        self._send, self._visit, self._protection = send, visit, protection
         self.status = 0
         self.sent = 0
-        self._length = 0
+
+    async def reply(self, reply: Reply) -> None:
+        self.status = reply.status
+        try:
+            await reply.send(self._send, self._visit.id)
+        finally:
+            self.sent = reply.sent
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
             visit = self._visit
             # an address with a key in it, or one that leads to a signed address, is nobody else's business
-            private = visit.token_in_path or 300 <= self.status < 400
-            extra = [
-                *self._always,
-                (b"x-request-id", visit.id.encode()),
-                (b"referrer-policy", b"no-referrer" if private else b"strict-origin-when-cross-origin"),
-                (b"content-security-policy", CSP_PAGE if visit.page else CSP_DATA),
-            ]
-            message = {**message, "headers": [*message.get("headers", ()), *extra]}
-            self._length = next((int(value) for name, value in message["headers"] if name == b"content-length"), 0)
+            quiet = visit.token_in_path or 300 <= self.status < 400
+            extra = self._protection.headers(page=visit.page, quiet=quiet)
+            headers = [*message.get("headers", ()), *extra, (b"x-request-id", visit.id.encode())]
+            message = {**message, "headers": headers}
         elif message["type"] == "http.response.body":
             self.sent += len(message.get("body", b""))
-        elif message["type"] == "http.response.pathsend":
-            self.sent = self._length
         await self._send(message)
 
 
-def request_id(headers: list[tuple[bytes, bytes]]) -> str:
+# Unique is enough for an id; asking the kernel for randomness each time is not free.
+_ids = itertools.count()
+_process = secrets.token_hex(4)
+
+
+def request_id(headers: dict[bytes, bytes]) -> str:
     """A proxy's request id, if it is one, so that its log and ours can be read together; else a new one."""
-    for name, value in headers:
-        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
-            return value.decode()
-    return secrets.token_hex(8)
+    value = headers.get(b"x-request-id")
+    if value is not None and REQUEST_ID.fullmatch(value):
+        return value.decode()
+    return f"{_process}{next(_ids) & 0xFFFFFFFF:08x}"

@@ -1,0 +1,92 @@
+"""What a path asks for, before anybody looks whether it is there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+
+from fairway.conda.names import RESERVED_CHANNEL_NAMES
+from fairway.registry import index
+from fairway.web import credentials
+
+PACKAGE_SUFFIXES = (".conda", ".tar.bz2")
+SHARD = re.compile(r"([0-9a-f]{64})\.msgpack\.zst", re.ASCII)
+SIDECAR = re.compile(r"(.+(?:\.conda|\.tar\.bz2))\.sigs(?:\.([0-9a-f]{64}))?", re.ASCII)
+DOCUMENTS = frozenset((index.SHARD_INDEX, *index.FLAT))
+# Decoded once, a path must not hide another: no encoded slash, backslash, NUL or percent sign.
+ENCODED = re.compile(rb"%(?:2f|5c|00|25)", re.IGNORECASE)
+ROUTED = RESERVED_CHANNEL_NAMES - {"get"}
+# Longer ones are understood anew each time: strangers must not fill the memory with them.
+KEPT_LENGTH = 512
+
+
+class What(Enum):
+    DOCUMENT = "index"
+    SHARD = "shard"
+    PACKAGE = "package"
+    SIDECAR = "attestations"
+    CHANNELDATA = "channeldata"
+    NOTICES = "notices"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A path, understood: `name` is a document's name, a shard's hash or a file name."""
+
+    what: What
+    channel: str
+    subdir: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Where a request wants to go. `path` is without mount and key; `token` the key that was in it; `asked` is none
+    for what the router answers. Compared by identity, which is what makes it cheap as a key.
+    """
+
+    path: str
+    token: str | None
+    hiding: bool
+    asked: Asked | None
+
+
+def place(path: str, raw: bytes, mount: str) -> Place:
+    kept = _place if len(raw) <= KEPT_LENGTH else _place.__wrapped__
+    return kept(path, raw, mount)
+
+
+@lru_cache(maxsize=4096)
+def _place(path: str, raw: bytes, mount: str) -> Place:
+    inside, token = credentials.in_path(path, mount)
+    hiding = ENCODED.search(raw) is not None or "\x00" in inside
+    first = inside.lstrip("/").partition("/")[0]
+    routed = not first or first in ROUTED
+    return Place(inside, token, hiding, None if routed else understand(inside))
+
+
+def understand(path: str) -> Asked:
+    """What a path under the root asks for. It does not say whether it is there."""
+    parts = path.strip("/").split("/")
+    if parts[0] == "get" and len(parts) > 1:  # quetz served its channels there
+        parts = parts[1:]
+    channel, rest = parts[0], parts[1:]
+    if rest[:2] == ["label", "main"]:  # anaconda.org's name for the channel itself
+        rest = rest[2:]
+    match rest:
+        case ["channeldata.json"]:
+            return Asked(What.CHANNELDATA, channel)
+        case ["notices.json"]:
+            return Asked(What.NOTICES, channel)
+        case [subdir, name] if name in DOCUMENTS:
+            return Asked(What.DOCUMENT, channel, subdir, name)
+        case [subdir, name] if name.endswith(PACKAGE_SUFFIXES):
+            return Asked(What.PACKAGE, channel, subdir, name)
+        case [subdir, name] if SIDECAR.fullmatch(name):
+            return Asked(What.SIDECAR, channel, subdir, name)
+        case [subdir, "shards", name] if match := SHARD.fullmatch(name):
+            return Asked(What.SHARD, channel, subdir, match[1])
+    return Asked(What.NOTHING, channel)

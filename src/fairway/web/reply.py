@@ -1,0 +1,62 @@
+"""An answer whose every part is known before the first byte goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from anyio.to_thread import run_sync
+from starlette.types import Message, Send
+
+from fairway.web.protection import Headers
+
+BODY, START = "http.response.body", "http.response.start"
+
+
+class Reply:
+    """`head` is complete but for the request's id. The bytes are `body`, or the whole file at `path`, which the server
+    sends by itself, or `chunks`, each awaited in a thread; `size` counts them, `sent` those that went out.
+    """
+
+    __slots__ = ("body", "chunks", "head", "path", "sent", "size", "status")
+
+    def __init__(
+        self,
+        status: int,
+        head: Headers,
+        body: bytes = b"",
+        *,
+        path: Path | None = None,
+        chunks: Iterator[bytes] | None = None,
+        size: int = 0,
+    ) -> None:
+        self.status, self.head, self.body = status, head, body
+        self.path, self.chunks, self.size = path, chunks, size or len(body)
+        self.sent = 0
+
+    async def send(self, send: Send, request_id: str) -> None:
+        headers = [*self.head, (b"x-request-id", request_id.encode())]
+        start = {"type": START, "status": self.status, "headers": headers}
+        if self.chunks is not None:
+            await self._stream(send, start, self.chunks)
+            return
+        await send(start)
+        if self.path is not None:
+            await send({"type": "http.response.pathsend", "path": str(self.path)})
+        else:
+            await send({"type": BODY, "body": self.body})
+        self.sent = self.size
+
+    async def _stream(self, send: Send, start: Message, chunks: Iterator[bytes]) -> None:
+        end: Any = object()
+        try:
+            await send(start)
+            while (chunk := await run_sync(next, chunks, end)) is not end:
+                await send({"type": BODY, "body": chunk, "more_body": True})
+                self.sent += len(chunk)
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                await run_sync(close)
+        await send({"type": BODY, "body": b""})
