@@ -7,6 +7,7 @@ small file does.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import select
 import sys
@@ -21,6 +22,8 @@ import structlog
 
 # The id of the request that is being answered, for every line that is written meanwhile.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+LINES_SECONDS = 0.02
 
 Line = Callable[[str, dict[str, Any]], None]
 
@@ -67,7 +70,7 @@ def add_request_id(_: Any, __: str, event: Any) -> Any:
 
 def line() -> Line:
     """What writes one line at the level info: its event, and its values, which must be ready for JSON and hold the
-    request's id. To be called in an event loop: what one turn of it has to say goes out together, at its end.
+    request's id. To be called in an event loop, and its lines go out together some milliseconds later.
     """
     if _State.level > logging.INFO:
         return lambda event, values: None  # noqa: ARG005
@@ -78,10 +81,13 @@ def line() -> Line:
 
 
 class Lines:
-    """JSON lines, written a few at a time: a call into the kernel for each costs as much as the request it tells of."""
+    """JSON lines, written a few at a time: a call into the kernel for each gives the interpreter's lock away, which
+    costs more than the request it tells of.
+    """
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
+        atexit.register(self._write)  # what the last turns of the loop left
         self._waiting: list[bytes] = []
         self._second, self._prefix = 0, ""
 
@@ -90,7 +96,7 @@ class Lines:
         waiting = self._waiting
         waiting.append(orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE))
         if len(waiting) == 1:
-            asyncio.get_running_loop().call_soon(self._write)
+            asyncio.get_running_loop().call_later(LINES_SECONDS, self._write)
 
     def _now(self) -> str:
         now = time.time_ns() // 1_000

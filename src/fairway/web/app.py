@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -45,6 +46,9 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         if background:
             await anyio.to_thread.run_sync(app.start, tasks.handlers(app), tasks.RECURRING)
+            # what is loaded now stays: a full collection would look at all of it while every request waits
+            gc.collect()
+            gc.freeze()
         yield
         await anyio.to_thread.run_sync(app.close)
 

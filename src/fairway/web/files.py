@@ -80,13 +80,14 @@ class Files:
     def __init__(self, app: Fairway, protection: Protection) -> None:
         self.app, self.protection = app, protection
         self.hot = Hot()
+        self._turn: View | None = None
         self._channeldata: dict[int, tuple[int, Found]] = {}
         self._flat_waits: dict[int, asyncio.Task[bool]] = {}
 
     def at_once(self, visit: Visit, asked: Asked) -> Reply | None:
         """The answer to a GET or HEAD, if all of it is at hand. What is refused is refused by `later`."""
         visit.route = asked.what.value
-        view = self.app.lookup.view()
+        view = self._view()
         decided: Decided | None = view.derived.get((visit.place, visit.token))
         now = self.app.now()
         if decided is None or (decided.expires_at is not None and decided.expires_at <= now):
@@ -104,10 +105,23 @@ class Files:
             self.app.counts.used(decided.token_id, now=now)
         return reply
 
+    def _view(self) -> View:
+        """What is known now. Asking for the stamp gives the interpreter's lock away, and getting it back takes longer
+        than answering; so one turn of the event loop asks once. Nobody is answered from before they asked: whoever
+        stands before `_end_turn` in the loop's queue was there before the stamp was read.
+        """
+        if self._turn is None:
+            asyncio.get_running_loop().call_soon(self._end_turn)  # first, for the reason above
+            self._turn = self.app.lookup.view()
+        return self._turn
+
+    def _end_turn(self) -> None:
+        self._turn = None
+
     async def later(self, visit: Visit, asked: Asked, scope: Scope) -> Reply:
         """The answer to a GET or HEAD. Raises what access.require raises, NotFound, Unavailable."""
         visit.route = asked.what.value
-        view = self.app.lookup.view()
+        view = self._view()
         try:
             known, gate, found = self._look(view, visit, asked, rows=False)
         except Miss:
@@ -216,7 +230,7 @@ class Files:
         shelf = await run_sync(partial(view.shelf, gate.id, asked.subdir, rows=True))
         if shelf is not None:
             await self._flat(shelf)
-            shelf = await run_sync(partial(self.app.lookup.view().shelf, gate.id, asked.subdir, rows=True))
+            shelf = await run_sync(partial(self._view().shelf, gate.id, asked.subdir, rows=True))
         return self._published(asked, gate, shelf)
 
     async def _flat(self, shelf: Shelf) -> None:
