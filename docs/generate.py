@@ -19,9 +19,8 @@ from fairway.app import Fairway
 from fairway.blobs import cloud
 from fairway.cli.main import build
 from fairway.settings import PREFIX, Settings, load
-from fairway.web import files
 from fairway.web.app import create
-from fairway.web.files import What
+from fairway.web.paths import What, understand
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Written by docs/generate.py; do not edit. -->"
@@ -230,7 +229,7 @@ def openapi() -> dict[str, Any]:
 def checked_files() -> Iterator[tuple[What, str, str]]:
     example = {"channel": "lab", "subdir": "noarch", "filename": "demo-1.0-0.conda", "sha256": "0" * 64}
     for what, path, text in FILES:
-        if files.understand(path.format(**example)).what is not what:
+        if understand(path.format(**example)).what is not what:
             raise SystemExit(f"{path} is no longer served as {what.value}: mend docs/generate.py")
         yield what, path, text
 

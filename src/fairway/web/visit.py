@@ -83,7 +83,12 @@ class Visits:
             await self.app(scope, receive, send)
             return
         visit = Visit(scope, self.mount)
-        reply = None if visit.place.hiding else self.app.at_once(visit)
+        reply = None
+        if not visit.place.hiding:
+            try:
+                reply = self.app.at_once(visit)
+            except Exception:
+                log.exception("request.at_once", request_id=visit.id)
         if reply is None:
             await self._slowly(scope, receive, send, visit)
             return

@@ -1,0 +1,47 @@
+"""The line for each request: written some at a time, whole, and none lost."""
+
+import asyncio
+import io
+import select
+
+import orjson
+
+from fairway.logs import Lines
+
+
+class Out(io.BytesIO):
+    """Remembers each write."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = []
+
+    def write(self, data):
+        self.parts.append(bytes(data))
+        return super().write(data)
+
+
+def written(count: int, out: Out) -> list[dict]:
+    async def say() -> None:
+        lines = Lines(out)
+        for number in range(count):
+            lines("request", {"request_id": f"{number:08x}", "path": "/" + "x" * 300})
+        while len(out.getvalue().splitlines()) < count:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(say())
+    return [orjson.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_lines_come_in_order_with_time_level_and_id():
+    found = written(3, Out())
+    assert [one["request_id"] for one in found] == ["00000000", "00000001", "00000002"]
+    assert {(one["event"], one["level"]) for one in found} == {("request", "info")}
+    assert all(len(one["timestamp"]) == len("2026-11-21T03:33:38.000000Z") for one in found)
+
+
+def test_what_goes_out_at_once_is_whole_lines_that_a_pipe_takes_at_once():
+    out = Out()
+    written(200, out)
+    assert len(out.parts) < 100
+    assert all(part.endswith(b"\n") and len(part) <= select.PIPE_BUF for part in out.parts)
