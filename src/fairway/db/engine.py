@@ -170,6 +170,12 @@ def sqlite_engine(url: URL, *, writer: bool) -> Engine:
     def begun(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
 
+    @event.listens_for(engine, "checkin")
+    def returned(connection: sqlite3.Connection | None, _: Any) -> None:
+        # SQLAlchemy takes a transaction for ended when its COMMIT fails; SQLite may not, and then nobody writes any more
+        if connection is not None and connection.in_transaction:
+            connection.rollback()
+
     return engine
 
 
