@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import func, select
 
 from fairway.app import Fairway
-from fairway.db.models import Artifact, Audit, Channel, Package, Pointer, Record, Retired, Shard, Subdir
+from fairway.db.models import Artifact, Audit, Channel, Package, Pointer, Record, Shard, Subdir
 from fairway.registry import fsck
 from fairway.registry.publisher import Publisher
 from fairway.settings import load
@@ -275,9 +275,6 @@ def builds(bench: Bench) -> None:
     assert number > 3
     served = bench.site.get("/lab/noarch/repodata.json").json()["packages.conda"]
     assert len(served) == next(bench.numbers)
-
-
-
 
 
 @pytest.mark.parametrize("number", [NO_SPACE, BROKEN])
