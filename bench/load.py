@@ -67,9 +67,9 @@ def fill(app: Fairway, channel: str, start: int, count: int) -> int:
                 if name not in known:
                     known[name] = new_package(session, home.id, made, app.now())
                 if name in shards:
-                    shards[name].changed = subdir.changed
+                    shards[name].due = True
                 else:
-                    shards[name] = Shard(subdir_id=subdir.id, name=name, changed=subdir.changed, sha256=None)
+                    shards[name] = Shard(subdir_id=subdir.id, name=name, changed=0, due=True, sha256=None)
                     session.add(shards[name])
                 for model, row in rows_of(made, home.id, subdir.id, known[name], next_id, app.now()).items():
                     rows[model].append(row)

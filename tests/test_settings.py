@@ -58,7 +58,7 @@ def test_every_setting_can_come_from_the_environment_and_is_described():
         "data": "/srv/f", "host": "0.0.0.0", "port": "1", "base_url": "https://c.example.org/x/",
         "database_url": "postgresql://h/d", "storage_url": "s3://b/p", "workers": "2", "http_server": "uvicorn",
         "tls_certificate": "/c.pem", "tls_key": "/k.pem", "log_format": "json", "log_level": "debug",
-        "max_file_size": "5", "reading_processes": "3", "index_wait": "0.5", "index_max_age": "0", "keep_days": "30",
+        "max_file_size": "5", "reading_processes": "3", "index_max_age": "0", "keep_days": "30",
     }  # fmt: skip
     assert set(samples) <= set(Settings.model_fields)
     found = load({}, {f"FAIRWAY_{name.upper()}": value for name, value in samples.items()})
@@ -75,7 +75,7 @@ def test_every_setting_can_come_from_the_environment_and_is_described():
         ("port", "many"), ("port", "65536"), ("port", "-1"), ("workers", "0"), ("workers", "65"),
         ("base_url", "conda.example.org"), ("base_url", "ftp://h"), ("base_url", "https://h?x=1"), ("base_url", "https://"),
         ("http_server", "gunicorn"), ("log_level", "loud"), ("index_max_age", "3601"), ("keep_days", "0"),
-        ("max_file_size", "0"), ("index_wait", "-1"),
+        ("max_file_size", "0"), ("reading_processes", "-1"),
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_be_used_is_named_with_where_it_came_from(name, value):

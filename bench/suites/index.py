@@ -29,7 +29,7 @@ def build(data: Path, channel: str, first: int, repeat: int) -> None:
     from bench.load import fill, open_fairway
     from bench.rattler_index import high_water
     from fairway.db.models import Pointer, Subdir
-    from fairway.registry import index
+    from fairway.registry import flat, index
 
     taken: dict[str, list[Taken]] = defaultdict(list)
 
@@ -39,25 +39,25 @@ def build(data: Path, channel: str, first: int, repeat: int) -> None:
         taken[kind].append({"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "rss": high_water()})
 
     with open_fairway(data) as app:
-        known = index.NameMap()
         with app.database.read() as session:
             subdir = session.scalars(select(Subdir.id).limit(1)).one()
 
         def shards() -> None:
-            index.build_shards(app.database, app.blobs, subdir, known, now=app.now())
+            index.rebuild(app.database, subdir, now=app.now())
+            app.shard_indexes.make(subdir)
 
-        def flat() -> None:
-            index.build_flat(app.database, app.blobs, app.staging, subdir, now=app.now())
+        def flat_documents() -> None:
+            flat.build_flat(app.database, app.blobs, app.staging, subdir, now=app.now())
 
         with app.database.write() as session:
             session.execute(delete(Pointer))
             index.touch(session, subdir)
         timed("scratch shards", shards)
-        timed("scratch flat", flat)
+        timed("scratch flat", flat_documents)
         for number_ in range(repeat):
             fill(app, channel, first + number_, 1)
             timed("+1 shards", shards)
-            timed("+1 flat", flat)
+            timed("+1 flat", flat_documents)
     print(json.dumps(taken), flush=True)
 
 

@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +23,8 @@ from fairway.db.engine import Database
 from fairway.errors import FairwayError, SetupError
 from fairway.queue import worker
 from fairway.registry.actor import Actor
+from fairway.registry.committer import Committer
+from fairway.registry.index import ShardIndexes
 from fairway.registry.lookup import Lookup
 from fairway.registry.publish import Intake, Offer, Published, accept
 from fairway.registry.publisher import Publisher
@@ -35,14 +36,6 @@ log = structlog.get_logger("fairway.app")
 
 FLUSH_SECONDS = 5.0
 JOBS_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of an upload, and whether the index has it already."""
-
-    published: Published
-    indexed: bool
 
 
 def now_ms() -> int:
@@ -74,6 +67,8 @@ class Fairway:
         self.limits = Limits(file_size=settings.max_file_size)
         self._reader: Reader | None = None
         self._reader_lock = threading.Lock()
+        self.committer = Committer(self.database)
+        self.shard_indexes = ShardIndexes(self.database)
         self.publisher = Publisher(self.database, self.blobs, self.staging, clock=self.now)
         self.lookup = Lookup(self.database, clock=self.now)
         self.counts = Counts()
@@ -90,13 +85,13 @@ class Fairway:
 
     @property
     def intake(self) -> Intake:
-        return Intake(self.database, self.blobs, self.reader, self.settings.url)
+        return Intake(self.database, self.blobs, self.reader, self.committer.publish, self.settings.url)
 
-    def take(self, actor: Actor, staged: StagedFile, offer: Offer) -> Outcome:
-        """Publish a staged file, and wait for its place in the index. Raises as registry.publish.accept does."""
+    def take(self, actor: Actor, staged: StagedFile, offer: Offer) -> Published:
+        """Publish a staged file: every client can see it then. Raises as registry.publish.accept does."""
         published = accept(self.intake, actor, staged, offer, now=self.now())
-        wait = self.settings.index_wait
-        return Outcome(published, self.publisher.wait_shards(published.subdir_id, published.change, seconds=wait))
+        self.publisher.poke()  # the flat documents follow
+        return published
 
     def start(self, handlers: Mapping[str, worker.Handler], recurring: Mapping[str, int]) -> None:
         """Begin what goes on in the background: the publisher, the counts, the jobs (`fairway.tasks` names them)."""

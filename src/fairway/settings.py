@@ -49,7 +49,6 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much to log")
     max_file_size: int = Field(2 << 30, ge=1, description="Largest package file accepted, in bytes")
     reading_processes: int = Field(2, ge=1, le=32, description="Child processes that read uploaded archives")
-    index_wait: float = Field(10.0, ge=0, description="Seconds an upload waits for its place in the index")
     index_max_age: int = Field(
         60, ge=0, le=3600, description="Seconds clients may keep a public channel's index without asking again"
     )

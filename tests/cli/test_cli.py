@@ -184,7 +184,7 @@ def test_reindex_gives_the_same_bytes_and_fsck_finds_nothing(cli, tmp_path):
     assert cli("reindex", "lab").stdout == "Reindexed 2 subdirs of lab.\n"
     blobs = tmp_path / "data" / "blobs" / "index"
     before = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in blobs.rglob("*") if path.is_file()}
-    assert len(before) == 12  # five documents and one shard in each
+    assert len(before) == 8  # four documents in each
     assert cli("reindex", "lab", "noarch").stdout == "Reindexed 1 subdir of lab.\n"
     assert {path: path.name for path in blobs.rglob("*") if path.is_file()} == before
     done = cli("fsck", "--deep")

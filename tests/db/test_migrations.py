@@ -126,3 +126,33 @@ def test_two_that_start_at_once_migrate_once(empty):
         thread.join()
     assert failures == []
     assert migrate.current(empty) == migrate.HEAD
+
+
+def test_shards_that_were_objects_are_let_go_of_and_asked_for_anew(empty):
+    """0002, up and down, on a database in use."""
+    migrate.upgrade(empty, "0001")
+    with empty.writer.begin() as connection:
+        for statement in (
+            """INSERT INTO channels
+               (id, name, visibility, description, allow_v3, allow_overwrite, created_at, artifacts, size)
+               VALUES (7, 'lab', 'private', '', true, false, 1, 0, 0)""",
+            "INSERT INTO subdirs (id, channel_id, name, changed) VALUES (3, 7, 'noarch', 5)",
+            """INSERT INTO pointers (subdir_id, shards_built, flat_built, shards_at, flat_at, lease_until)
+               VALUES (3, 5, 5, 99, 99, 0)""",
+            "INSERT INTO shards (subdir_id, name, changed, sha256) VALUES (3, 'demo', 5, NULL)",
+        ):
+            connection.execute(text(statement))
+    migrate.upgrade(empty)
+    paths = ["index/7/noarch/repodata_shards.msgpack.zst/", "index/7/noarch/shards/"]
+    with empty.writer.connect() as connection:
+        assert connection.execute(text("SELECT path, retired_at FROM retired ORDER BY path")).all() == [
+            (path, 99) for path in paths
+        ]
+        assert connection.scalar(text("SELECT shards_built FROM pointers")) == 0
+        assert connection.scalar(text("SELECT count(*) FROM shards WHERE due")) == 1
+    migrate.downgrade(empty, "0001")
+    with empty.writer.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM retired")) == 0
+        assert connection.execute(text("SELECT name, changed FROM shards")).all() == [("demo", 5)]
+    migrate.upgrade(empty)
+    assert migrate.current(empty) == migrate.HEAD

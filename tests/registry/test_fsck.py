@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import delete, update
 
 from fairway.blobs import keys
-from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Shard, Subdir
-from fairway.registry import fsck, index, withdraw
+from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Shard, ShardBytes, Subdir
+from fairway.registry import flat, fsck, index, withdraw
 from fairway.registry.actor import CONSOLE
 from tests.support.builders import conda_package, tar_bz2_package
 
@@ -55,7 +55,7 @@ def package_file(world, name="demo-1.0-h0_0.conda"):
 def document_file(world, kind):
     with world.app.database.read() as session:
         pointer = session.query(Pointer).one()
-    return file_of(world, keys.document(1, "noarch", kind, (pointer.shards | pointer.flat)[kind][0]))
+    return file_of(world, keys.document(1, "noarch", kind, pointer.flat[kind][0]))
 
 
 def test_nothing_is_found_where_all_is_well(lab):
@@ -98,13 +98,13 @@ def test_a_file_without_a_record_and_a_record_without_a_file(lab):
 
 @pytest.mark.parametrize("column", ["shards_built", "flat_built"])
 def test_an_index_that_is_behind_is_only_worth_a_note(lab, column):
-    change(lab, update(Pointer).values({column: 1}))
-    assert only(lab)[0] == "note"
-    change(lab, delete(Pointer))
+    change(lab, update(Pointer).values({column: 0}))
     assert only(lab)[:2] == ("note", "lab/noarch")
+    change(lab, delete(Pointer))
+    assert [finding[:2] for finding in found(lab)] == [("note", "lab/noarch")] * 2
 
 
-@pytest.mark.parametrize("kind", [index.SHARD_INDEX, *index.FLAT])
+@pytest.mark.parametrize("kind", flat.FLAT)
 def test_a_missing_and_a_damaged_document(lab, kind):
     file = document_file(lab, kind)
     data = file.read_bytes()
@@ -120,25 +120,16 @@ def publish(world, kind, data):
     world.app.blobs.put(keys.document(1, "noarch", kind, sha256), data)
     with world.app.database.write() as session:
         pointer = session.query(Pointer).one()
-        column = "shards" if kind == index.SHARD_INDEX else "flat"
-        setattr(pointer, column, {**getattr(pointer, column), kind: [sha256, len(data)]})
+        pointer.flat = {**pointer.flat, kind: [sha256, len(data)]}
 
 
 def test_documents_that_do_not_say_what_the_rows_say(lab):
-    empty = index.empty_documents("noarch")
-    publish(lab, index.REPODATA_ZST, empty[index.REPODATA_ZST])
+    empty = flat.empty_documents("noarch")
+    publish(lab, flat.REPODATA_ZST, empty[flat.REPODATA_ZST])
     assert only(lab)[2] == "repodata.json.zst is not repodata.json: reindex it"
-    publish(lab, index.REPODATA, empty[index.REPODATA])
+    publish(lab, flat.REPODATA, empty[flat.REPODATA])
     assert only(lab)[2] == "repodata.json does not say what the rows say: reindex it"
     lab.app.publisher.wait_flat(1, 1, seconds=1)
-
-
-def test_a_shard_index_that_does_not_name_the_shards_of_the_rows(lab):
-    publish(lab, index.SHARD_INDEX, index.empty_documents("noarch")[index.SHARD_INDEX])
-    assert {what for _, _, what in found(lab)} == {
-        "the shard index does not name the shards of its rows: reindex it",
-        "the shards do not hold the records of the rows: reindex it",
-    }
 
 
 def test_a_record_that_changed_without_the_index_is_noticed(lab):
@@ -149,29 +140,33 @@ def test_a_record_that_changed_without_the_index_is_noticed(lab):
 def test_a_document_nobody_published(lab):
     with lab.app.database.write() as session:
         pointer = session.query(Pointer).one()
-        pointer.flat = {kind: found for kind, found in pointer.flat.items() if kind != index.RUN_EXPORTS}
+        pointer.flat = {kind: found for kind, found in pointer.flat.items() if kind != flat.RUN_EXPORTS}
     assert only(lab)[2] == "no run_exports.json is published: reindex it"
 
 
 def test_a_missing_and_a_damaged_shard(lab):
-    sha256 = lab.shards()["demo"].hex()
-    file = file_of(lab, keys.shard(1, "noarch", sha256))
-    file.write_bytes(b"other")
-    assert ("error", "lab/noarch", f"the shard {sha256} is damaged: reindex it") in found(lab)
-    file.unlink()
-    assert ("error", "lab/noarch", f"the shard {sha256} is missing: reindex it") in found(lab)
+    sha256 = lab.shards()["demo"]
+    change(lab, update(ShardBytes).where(ShardBytes.sha256 == sha256).values(data=b"other"))
+    assert ("error", "lab/noarch", "the shard of demo is damaged: reindex it") in found(lab)
+    change(lab, delete(ShardBytes).where(ShardBytes.sha256 == sha256))
+    assert ("error", "lab/noarch", "the shard of demo is missing: reindex it") in found(lab)
 
 
-def test_a_shard_that_is_named_by_the_rows_alone(lab):
-    change(lab, update(Shard).where(Shard.name == "demo").values(sha256=bytes(32)))
-    assert only(lab)[2] == "the shard index does not name the shards of its rows: reindex it"
+def test_a_shard_that_lacks_a_record_is_noticed(lab):
+    change(lab, update(Shard).where(Shard.name == "demo").values(sha256=lab.shards()["old"]))
+    assert only(lab)[2] == "the shards do not hold the records of the rows: reindex it"
+
+
+def test_a_shard_that_is_due_is_only_worth_a_note(lab):
+    change(lab, update(Shard).where(Shard.name == "demo").values(due=True, sha256=None))
+    assert only(lab)[:2] == ("note", "lab/noarch")
 
 
 def test_what_a_crash_left_is_counted_and_not_touched(lab):
     assert found(lab, where="storage") == []
     data = b"never published"
     digest = hashlib.sha256(data).hexdigest()
-    left = [keys.package(digest), keys.document(1, "noarch", index.REPODATA, digest)]
+    left = [keys.package(digest), keys.document(1, "noarch", flat.REPODATA, digest)]
     for key in left:
         lab.app.blobs.put(key, data)
     ((harm, _, what),) = found(lab, where="storage")
@@ -188,17 +183,12 @@ def test_what_somebody_else_keeps_in_the_store_is_named(lab):
 
 
 def test_reindexing_mends_every_damage_of_an_index(lab):
-    for kind in (index.SHARD_INDEX, index.REPODATA, index.RUN_EXPORTS_ZST):
+    for kind in (flat.REPODATA, flat.RUN_EXPORTS_ZST):
         document_file(lab, kind).unlink()
-    for sha256 in lab_shards(lab):
-        file_of(lab, keys.shard(1, "noarch", sha256)).unlink(missing_ok=True)
+    change(lab, delete(ShardBytes))
+    change(lab, delete(Shard).where(Shard.name == "demo"))
     assert len(found(lab)) >= 3
     with lab.app.database.write() as session:
         index.touch(session, session.query(Subdir).one().id)
     lab.publish_index()
     assert found(lab, deep=True) == []
-
-
-def lab_shards(world):
-    with world.app.database.read() as session:
-        return [row.sha256.hex() for row in session.query(Shard) if row.sha256]

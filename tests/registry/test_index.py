@@ -5,24 +5,22 @@ import threading
 import msgspec
 import orjson
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 
 from fairway.blobs import keys
+from fairway.conda import shards
 from fairway.conda.names import Filename
 from fairway.conda.shards import decompressed
-from fairway.db.models import Pointer, Retired, Shard
+from fairway.db.models import Pointer, Retired, Shard, ShardBytes, Subdir
 from fairway.errors import Unavailable
-from fairway.registry import channels, fsck, index, publish, withdraw
+from fairway.registry import admit, channels, flat, fsck, index, publish, withdraw
 from fairway.registry.actor import CONSOLE
-from fairway.registry.index import NameMap
 from fairway.registry.publisher import Publisher
 from fairway.registry.sweep import sweep
 from tests.registry.stores import Gate, Watched
 from tests.registry.world import DAY
 from tests.support.builders import conda_package
 from tests.web.reading import unpacked
-
-SHARD_INDEX = "/repodata_shards.msgpack.zst/"
 
 
 def publisher(world, before):
@@ -43,7 +41,7 @@ def retired(world):
 
 def behind(world):
     with world.app.database.read() as session:
-        return index.behind(session, flat=False), index.behind(session, flat=True)
+        return index.behind(session), flat.behind(session)
 
 
 def remove(world, filename, channel="lab"):
@@ -67,24 +65,47 @@ def in_thread(function, *arguments, **options):
     return thread
 
 
-def build_shards(world, store, known=None):
-    app = world.app
-    return index.build_shards(app.database, store, 1, known or NameMap(), now=world.now)
+def shard_of(world, name="demo"):
+    return index.shard_bytes(world.app.database, 1, "noarch", world.shards()[name].hex())
 
 
-def test_a_change_is_a_level_until_it_is_published(world):
+def due(world):
+    with world.app.database.read() as session:
+        return sorted(session.scalars(select(Shard.name).where(Shard.due)))
+
+
+def test_the_flat_documents_are_a_level_until_they_are_published(world):
     assert behind(world) == ([], [])
     done = world.put()
-    assert behind(world) == ([done.subdir_id], [done.subdir_id])
-    assert world.app.publisher.wait_shards(done.subdir_id, done.change, seconds=5)
-    assert behind(world) == ([], [done.subdir_id])
+    assert behind(world) == ([], [done.subdir_id])  # the shards came with the upload
     assert set(world.documents()) == {index.SHARD_INDEX}
     assert world.app.publisher.wait_flat(done.subdir_id, done.change, seconds=5)
     assert behind(world) == ([], [])
-    assert set(world.documents()) == {index.SHARD_INDEX, *index.FLAT}
+    assert set(world.documents()) == {index.SHARD_INDEX, *flat.FLAT}
     found = pointer(world)
     assert (found.shards_built, found.flat_built) == (1, 1)
     assert world.app.publisher.catch_up() == 0
+
+
+def test_an_upload_and_its_shard_are_one_transaction(world, monkeypatch):
+    class Crash(BaseException):
+        pass
+
+    world.put(conda_package("demo", "1.0"))
+    before = world.shards()
+
+    def crash(*_arguments, **_options):
+        raise Crash
+
+    monkeypatch.setattr(index, "_point", crash)  # the last thing that is written
+    with pytest.raises(Crash):
+        world.put(conda_package("demo", "2.0"))
+    assert world.shards() == before
+    agree(world)
+    monkeypatch.undo()
+    world.put(conda_package("demo", "2.0"))
+    assert len(unpacked(shard_of(world))["packages.conda"]) == 2
+    agree(world)
 
 
 def test_many_who_wait_share_one_build(world):
@@ -94,68 +115,97 @@ def test_many_who_wait_share_one_build(world):
     answers = []
 
     def wait(done):
-        answers.append(shared.wait_shards(done.subdir_id, done.change, seconds=10))
+        answers.append(shared.wait_flat(done.subdir_id, done.change, seconds=10))
 
     for thread in [in_thread(wait, done) for done in reversed(changes) for _ in range(4)]:
         thread.join()
     assert answers == [True] * 32
     # each build covers every change it finds: the newest asked first
-    assert len([path for path in puts if SHARD_INDEX in path]) == 1
-
-
-def test_uploads_that_arrive_during_a_build_share_the_next_one(world):
-    puts = []
-    gate = Gate(SHARD_INDEX)
-
-    def before(key):
-        puts.append(key.path)
-        gate(key)
-
-    shared = publisher(world, before)
-    first = world.put(conda_package("first"))
-    threads = [in_thread(shared.wait_shards, first.subdir_id, first.change, seconds=10)]
-    assert gate.reached.wait(5)
-    for n in range(10):
-        done = world.put(conda_package("more", f"1.{n}"))
-        threads.append(in_thread(shared.wait_shards, done.subdir_id, done.change, seconds=10))
-    gate.opened.set()
-    for thread in threads:
-        thread.join()
-    assert len([path for path in puts if SHARD_INDEX in path]) == 2
-    assert sorted(world.shards()) == ["first", "more"]
+    assert len([path for path in puts if "/repodata.json/" in path]) == 1
 
 
 def test_who_waits_too_long_is_told_so_and_the_build_goes_on(world):
-    gate = Gate(SHARD_INDEX)
+    gate = Gate("/repodata.json/")
     shared = publisher(world, gate)
     done = world.put()
-    builder = in_thread(shared.wait_shards, done.subdir_id, done.change, seconds=10)
+    builder = in_thread(shared.wait_flat, done.subdir_id, done.change, seconds=10)
     assert gate.reached.wait(5)
-    assert shared.wait_shards(done.subdir_id, done.change, seconds=0.05) is False
+    assert shared.wait_flat(done.subdir_id, done.change, seconds=0.05) is False
     gate.opened.set()
     builder.join()
-    assert shared.wait_shards(done.subdir_id, done.change, seconds=0) is True
+    assert shared.wait_flat(done.subdir_id, done.change, seconds=0) is True
 
 
-def test_a_build_that_was_overtaken_moves_nothing_back(world):
-    gate = Gate(SHARD_INDEX)
-    world.put(conda_package("first"))
-    slow = in_thread(build_shards, world, Watched(world.app.blobs, gate))
-    assert gate.reached.wait(5)
-    world.put(conda_package("second"))
-    world.app.publisher.catch_up()
-    gate.opened.set()
-    slow.join()
-    assert pointer(world).shards_built == 2
-    assert sorted(world.shards()) == ["first", "second"]
-    agree(world)
+def test_a_record_that_cannot_be_encoded_stops_neither_its_upload_nor_its_channel(world, monkeypatch):
+    world.put(conda_package("demo", "1.0"))
+    old = world.shards()["demo"]
+    encode = shards.shard
+
+    def picky(entries):
+        entries = list(entries)
+        if any("demo-2.0" in entry.key for entry in entries):
+            raise ValueError("no")
+        return encode(entries)
+
+    monkeypatch.setattr(shards, "shard", picky)
+    assert world.put(conda_package("demo", "2.0")).indexed is False
+    assert world.put(conda_package("other")).indexed is True
+    assert (world.shards()["demo"], sorted(world.shards()), due(world)) == (old, ["demo", "other"], ["demo"])
+    assert world.app.publisher.catch_up() == 1  # flat; the shard failed again, and will be tried later
+    assert due(world) == ["demo"]
+    monkeypatch.undo()
+    assert index.rebuild(world.app.database, 1, now=world.now) == []
+    assert len(unpacked(shard_of(world))["packages.conda"]) == 2
+    world.publish_index()
+    agree(world, notes=True)
+
+
+def test_before_the_first_whole_shard_index_there_is_none(world):
+    """As after a restored backup: a part of the index would hand names to the next channel."""
+    for name in ("a", "b"):
+        world.put(conda_package(name))
+    with world.app.database.write() as session:
+        session.execute(delete(Pointer))
+        session.execute(delete(ShardBytes))
+        session.execute(update(Shard).values(sha256=None, due=True))
+    assert world.app.shard_indexes.make(1) is None
+    assert world.put(conda_package("c")).indexed is True
+    assert world.app.shard_indexes.make(1) is None
+    world.publish_index()
+    assert sorted(world.shards()) == ["a", "b", "c"]
+    agree(world, notes=True)
+
+
+def test_the_shard_index_is_made_once_for_each_change_and_from_what_changed(world):
+    world.put(conda_package("demo", "1.0"))
+    one = world.app.shard_indexes.make(1)
+    assert world.app.shard_indexes.make(1) is one
+    assert world.app.shard_indexes.kept(1, one.change) is one
+    world.put(conda_package("demo", "2.0"))
+    world.put(conda_package("another"))
+    assert world.app.shard_indexes.kept(1, one.change + 2) is None
+    two = world.app.shard_indexes.make(1)
+    assert two.change == one.change + 2
+    fresh = index.ShardIndexes(world.app.database).make(1)
+    assert (fresh.sha256, fresh.body) == (two.sha256, two.body)  # every process makes the same
+    assert list(unpacked(two.body)["shards"]) == ["another", "demo"]
+
+
+def test_a_shard_index_that_is_ahead_of_a_restored_database_starts_again(world):
+    for name in ("a", "b"):
+        world.put(conda_package(name))
+    assert sorted(world.shards()) == ["a", "b"]
+    with world.app.database.write() as session:
+        session.execute(delete(Shard).where(Shard.name == "b"))
+        session.execute(update(Subdir).values(changed=1))
+    assert sorted(world.shards()) == ["a"]
 
 
 def test_a_flat_build_that_was_overtaken_moves_nothing_back(world):
     gate = Gate("/run_exports.json.zst/")
     app = world.app
     world.put(conda_package("first"))
-    slow = in_thread(index.build_flat, app.database, Watched(app.blobs, gate), app.staging, 1, now=world.now)
+    slow = in_thread(flat.build_flat, app.database, Watched(app.blobs, gate), app.staging, 1, now=world.now)
     assert gate.reached.wait(5)
     world.put(conda_package("second"))
     assert app.publisher.wait_flat(1, 2, seconds=5)
@@ -167,28 +217,17 @@ def test_a_flat_build_that_was_overtaken_moves_nothing_back(world):
     agree(world)
 
 
-def test_what_comes_back_while_another_process_publishes_is_not_swept(world):
+def test_a_shard_that_comes_back_is_not_swept(world):
     world.put(conda_package("demo", "1.0"))
-    world.publish_index()
-    before = world.documents()[index.SHARD_INDEX], world.shards()
-    first, second = Gate(SHARD_INDEX), Gate(SHARD_INDEX)
+    before = world.shards()
     added = world.put(conda_package("demo", "2.0"))
-    one = in_thread(build_shards, world, Watched(world.app.blobs, first))
-    assert first.reached.wait(5)
     remove(world, added.filename)
-    two = in_thread(build_shards, world, Watched(world.app.blobs, second))
-    assert second.reached.wait(5)
-    for gate, thread in ((first, one), (second, two)):  # both have built, and become current one after the other
-        gate.opened.set()
-        thread.join()
-    assert (world.documents()[index.SHARD_INDEX], world.shards()) == before
-    with world.app.database.read() as session:
-        assert session.scalar(select(Shard.sha256)) == before[1]["demo"]
+    assert world.shards() == before
     world.publish_index()
     world.now += 30 * DAY
     sweep(world.app.database, world.app.blobs, now=world.now, keep_ms=7 * DAY)
     agree(world)
-    assert world.shards() == before[1]
+    assert shard_of(world) is not None
 
 
 def test_a_name_without_records_vanishes_and_its_shard_can_still_be_fetched(world):
@@ -199,9 +238,9 @@ def test_a_name_without_records_vanishes_and_its_shard_can_still_be_fetched(worl
     remove(world, filename)
     world.publish_index()
     assert list(world.shards()) == ["other"]
-    assert unpacked(world.app.blobs.get(keys.shard(1, "noarch", old.hex())))["packages.conda"]
-    flat = orjson.loads(world.documents()["repodata.json"])
-    assert (list(flat["packages.conda"]), flat["removed"]) == (["other-1.0-h0_0.conda"], [filename])
+    assert unpacked(index.shard_bytes(world.app.database, 1, "noarch", old.hex()))["packages.conda"]
+    document = orjson.loads(world.documents()["repodata.json"])
+    assert (list(document["packages.conda"]), document["removed"]) == (["other-1.0-h0_0.conda"], [filename])
     agree(world)
 
 
@@ -245,8 +284,10 @@ def test_repodata_is_one_zstd_frame_of_the_very_same_bytes(world):
 
 
 def test_superseded_objects_are_kept_for_days_and_then_swept(world):
+    world.now = world.app.now()
     world.put(conda_package("demo", "1.0"))
     world.publish_index()
+    shard = world.shards()["demo"].hex()
     old = {entry.path for entry in world.app.blobs.list(keys.index_prefix())}
     world.put(conda_package("demo", "2.0"))
     world.publish_index()
@@ -256,6 +297,7 @@ def test_superseded_objects_are_kept_for_days_and_then_swept(world):
         sweep(world.app.database, world.app.blobs, now=now, keep_ms=7 * DAY)
         left = {entry.path for entry in world.app.blobs.list(keys.index_prefix())}
         assert (old <= left, bool(old & left)) == (there, there), days
+        assert (index.shard_bytes(world.app.database, 1, "noarch", shard) is not None) is there, days
     agree(world, notes=True)
 
 
@@ -269,26 +311,26 @@ def test_a_subdir_that_fails_does_not_hold_up_the_others(world):
             raise Unavailable("no store")
 
     shared = publisher(world, before)
-    assert shared.catch_up() == 4
-    assert (bool(world.documents("noarch")), world.documents("linux-64"), bool(world.documents("osx-64"))) == (
-        True, {}, True,
-    )  # fmt: skip
-    assert shared.wait_shards(2, 1, seconds=1) is False
+    assert shared.catch_up() == 2
+    assert [flat.REPODATA in world.documents(subdir) for subdir in ("noarch", "linux-64", "osx-64")] == [
+        True, False, True,
+    ]  # fmt: skip
+    assert shared.wait_flat(2, 1, seconds=1) is False
     broken.clear()
-    assert shared.wait_shards(2, 1, seconds=1) is True
+    assert shared.wait_flat(2, 1, seconds=1) is True
     world.publish_index()
     agree(world)
 
 
-@pytest.mark.parametrize("at", ["/shards/", SHARD_INDEX, "/repodata.json/", "/run_exports.json.zst/"])
+@pytest.mark.parametrize("at", ["/repodata.json/", "/run_exports.json.zst/"])
 def test_after_a_crash_before_the_flip_the_old_index_stands_and_the_next_publisher_carries_on(world, at):
     class Crash(BaseException):
         pass
 
     world.put(conda_package("demo", "1.0"))
     world.publish_index()
-    before = world.documents()
     world.put(conda_package("demo", "2.0"))
+    before = world.documents()
 
     def crash(key):
         if at in key.path:
@@ -296,10 +338,7 @@ def test_after_a_crash_before_the_flip_the_old_index_stands_and_the_next_publish
 
     with pytest.raises(Crash):
         publisher(world, crash).catch_up()
-    flat = {name: data for name, data in before.items() if name in index.FLAT}
-    assert {name: data for name, data in world.documents().items() if name in index.FLAT} == flat
-    if at in {"/shards/", SHARD_INDEX}:
-        assert world.documents() == before
+    assert world.documents() == before
     agree(world)
     assert publisher(world, lambda _: None).catch_up() > 0
     assert len(orjson.loads(world.documents()["repodata.json"])["packages.conda"]) == 2
@@ -312,22 +351,28 @@ def test_more_names_than_one_batch_are_all_published(world):
         staged.write(data)
         seed = publish.receive(world.app.intake, staged, publish.Offer("lab", Filename.parse(filename)), now=world.now)
     count = index.NAMES_AT_ONCE + 3
+    submissions = []
+    for n in range(count):
+        name = f"p{n:04}"
+        facts = msgspec.structs.replace(
+            seed.facts, name=name, filename=f"{name}-1.0-h0_0.conda", record={**seed.facts.record, "name": name}
+        )
+        offer = publish.Offer("lab", Filename.parse(facts.filename))
+        submissions.append(publish.Submission(publish.Received(facts, seed.digest), CONSOLE, offer, world.now))
     with world.app.database.write() as session:
-        for n in range(count):
-            name = f"p{n:04}"
-            facts = msgspec.structs.replace(
-                seed.facts, name=name, filename=f"{name}-1.0-h0_0.conda", record={**seed.facts.record, "name": name}
-            )
-            publish.publish(session, publish.Received(facts, seed.digest), actor=CONSOLE, channel="lab", now=world.now)
+        outcomes = admit.publish(session, "lab", submissions)
+    assert all(outcome.indexed for outcome in outcomes)
     world.publish_index()
     assert list(world.shards()) == [f"p{n:04}" for n in range(count)]
-    assert pointer(world).shards_built == count
-    agree(world)
+    assert pointer(world).shards_built == 1  # one change
+    reindex(world)
+    world.publish_index()
+    assert list(world.shards()) == [f"p{n:04}" for n in range(count)]
+    agree(world, notes=True)
 
 
 def test_a_publisher_that_finds_another_at_work_lets_its_turn_go(world):
     done = world.put()
-    world.app.publisher.wait_shards(done.subdir_id, done.change, seconds=5)
     gate = Gate("/repodata.json/")
     shared = publisher(world, gate)
     reader = in_thread(shared.wait_flat, done.subdir_id, done.change, seconds=10)

@@ -301,7 +301,7 @@ def test_many_at_once_get_one_row_each_and_true_totals(world):
         thread.join()
     assert failures == []
     assert totals(world) == (6, sum(len(data) for _, data in packages))
-    assert one(world, Subdir).changed == 6
+    assert 1 <= one(world, Subdir).changed <= 6  # those who came together are one change
     assert {found.name: (found.live, found.version) for found in rows(world, Package)} == {"a": (3, "3"), "b": (3, "3")}
 
 

@@ -56,9 +56,9 @@ def test_a_deleted_file_can_be_fetched_for_its_days_and_then_its_bytes_go(world)
     remove(world, done.filename)
     assert run(world, days=6.9) == sweep.Swept()
     assert world.app.blobs.stat(key)
-    assert world.app.lookup.file(1, "noarch", done.filename, rows=True)
+    assert world.app.lookup.view().file(1, "noarch", done.filename, rows=True)
     assert run(world, days=0.2).files == 1
-    assert world.app.lookup.file(1, "noarch", done.filename, rows=True) is None
+    assert world.app.lookup.view().file(1, "noarch", done.filename, rows=True) is None
     assert world.app.blobs.stat(key)  # somebody may be in the middle of it
     assert run(world, days=7.1).objects == 1
     assert world.app.blobs.stat(key) is None

@@ -7,7 +7,7 @@ from typing import Any
 from fairway.app import Fairway
 from fairway.blobs import keys
 from fairway.conda.names import Filename
-from fairway.registry import accounts, channels, publish, tokens
+from fairway.registry import accounts, channels, index, publish, tokens
 from fairway.registry.actor import CONSOLE, Actor, Role, Scope, Visibility
 from fairway.registry.publish import Published
 from tests.support.builders import conda_package
@@ -81,17 +81,18 @@ class World:
         """What is published of a subdir now, read as the server reads it."""
         with self.app.database.read() as session:
             gate = channels.show(session, CONSOLE, channel).id
-        shelf = self.app.lookup.shelf(gate, subdir, rows=True)
+        shelf = self.app.lookup.view().shelf(gate, subdir, rows=True)
         if shelf is None:
             return {}
-        return {
+        made = self.app.shard_indexes.make(shelf.subdir_id)
+        return ({} if made is None else {index.SHARD_INDEX: made.body}) | {
             kind: self.app.blobs.get(keys.document(gate, subdir, kind, sha256))
             for kind, (sha256, _) in shelf.documents.items()
         }
 
     def shards(self, subdir: str = "noarch", channel: str = "lab") -> dict[str, bytes]:
         """The published shard index: each name's hash."""
-        found: dict[str, bytes] = unpacked(self.documents(subdir, channel)["repodata_shards.msgpack.zst"])["shards"]
+        found: dict[str, bytes] = unpacked(self.documents(subdir, channel)[index.SHARD_INDEX])["shards"]
         return found
 
     def publish_index(self) -> None:

@@ -1,8 +1,8 @@
 """Every storage key, its media type and its cache policy: the only place that builds or reads a path in the store.
 
     packages/ab/cd/<sha256>                                a package, shared by every channel that has the same bytes
-    index/<channel>/<subdir>/shards/ab/<sha256>            the shard of one package name
     index/<channel>/<subdir>/<kind>/<sha256>               one version of an index document
+    index/<channel>/<subdir>/shards/ab/<sha256>            a shard: in memory under this name; stored before 0022
     index/<channel>/-/<kind>/<sha256>                      the same for a document of the whole channel
 
 A key contains the hash of its bytes, so what is stored under it never changes and may be put twice. The channel is
@@ -143,11 +143,6 @@ def parse(path: str) -> Key | None:
         return None
     # building it again is what proves the fan-out folders right
     return key if key.path == path else None
-
-
-def is_shard(path: str) -> bool:
-    """Whether a path is that of a shard."""
-    return "/shards/" in path and parse(path) is not None
 
 
 def _hash(sha256: str) -> str:

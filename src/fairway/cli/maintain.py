@@ -21,7 +21,7 @@ from fairway.cli.context import Column, DataOption, JsonOption, listing, opened
 from fairway.db import migrate
 from fairway.errors import FairwayError
 from fairway.registry import backup as registry_backup
-from fairway.registry import channels
+from fairway.registry import channels, index
 from fairway.registry import fsck as registry_fsck
 from fairway.registry import sweep as registry_sweep
 from fairway.registry.actor import CONSOLE
@@ -77,7 +77,8 @@ def rebuild(app: Fairway, channel: str, subdir: str | None) -> int:
     with app.database.write() as session:
         changes = channels.reindex(session, CONSOLE, channel, subdir, now=app.now())
     for subdir_id, change in changes.items():
-        app.publisher.wait_shards(subdir_id, change, seconds=REBUILD_SECONDS)
+        for name in index.rebuild(app.database, subdir_id, now=app.now()):
+            print(f"The shard of {name} could not be made; the log says why.", file=sys.stderr)
         app.publisher.wait_flat(subdir_id, change, seconds=REBUILD_SECONDS)
     return len(changes)
 

@@ -151,8 +151,8 @@ def send_local(app: Fairway, channel: str, path: Path, moved: Callable[[int], No
     with app.staging.open(app.settings.max_file_size) as staged:
         for piece in pieces(path, moved):
             staged.write(piece)
-        outcome = app.take(CONSOLE, staged, Offer(channel, name, force=force, same_is_fine=True))
-    return f"{'published' if outcome.published.created else 'already there'} in {channel}/{outcome.published.subdir}"
+        published = app.take(CONSOLE, staged, Offer(channel, name, force=force, same_is_fine=True))
+    return f"{'published' if published.created else 'already there'} in {channel}/{published.subdir}"
 
 
 def pieces(path: Path, moved: Callable[[int], None]) -> Iterator[bytes]:

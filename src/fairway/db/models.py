@@ -2,12 +2,12 @@
 
 The index is a level, not an event (docs/decisions/0003): `Subdir.changed` counts what happened, `Pointer.*_built` how
 far the published index has come. Equal means clean; a publisher may die at any moment and the next one sees what is
-left to do.
+left to do. Shards are rows, written in the transaction that changes their records (docs/decisions/0022).
 """
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String, UniqueConstraint, text, true
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fairway.db.types import Id, Json, Name
@@ -94,17 +94,15 @@ class Subdir(Base):
 
 
 class Pointer(Base):
-    """What is published of a subdir now. Its own table, so that a publisher and an upload never wait for one row.
-
-    `shards` and `flat` map a document's name to `[sha256, size]` of the object that holds it.
+    """What is published of a subdir now. Its own table, so that who publishes flat documents and who uploads never wait
+    for one row. `flat` maps a document's name to `[sha256, size]` of the object that holds it.
     """
 
     __tablename__ = "pointers"
 
     subdir_id: Mapped[int] = mapped_column(ForeignKey("subdirs.id", ondelete="CASCADE"), primary_key=True)
-    shards_built: Mapped[int] = mapped_column(default=0)
+    shards_built: Mapped[int] = mapped_column(default=0)  # 0: some name has never had its shard, so there is no index
     flat_built: Mapped[int] = mapped_column(default=0)
-    shards: Mapped[Any] = mapped_column(Json, nullable=True)
     flat: Mapped[Any] = mapped_column(Json, nullable=True)
     shards_at: Mapped[int] = mapped_column(default=0)
     flat_at: Mapped[int] = mapped_column(default=0)
@@ -112,15 +110,44 @@ class Pointer(Base):
 
 
 class Shard(Base):
-    """One package name in one subdir: when it last changed, and the shard published for it (none: no visible record)."""
+    """One package name in one subdir: the shard it has now (none: no visible record), and the change that made it.
+
+    `due` asks the background for a new one: nearly never, since a change makes its shards itself.
+    """
 
     __tablename__ = "shards"
-    __table_args__ = (Index("ix_shards_changed", "subdir_id", "changed"), {"sqlite_with_rowid": False})
+    __table_args__ = (
+        Index("ix_shards_changed", "subdir_id", "changed"),
+        Index("ix_shards_due", "subdir_id", sqlite_where=text("due"), postgresql_where=text("due")),
+        {"sqlite_with_rowid": False},
+    )
 
     subdir_id: Mapped[int] = mapped_column(ForeignKey("subdirs.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(Name, primary_key=True)
     changed: Mapped[int]
+    due: Mapped[bool] = mapped_column(default=False, server_default=true())  # who does not say, asks
     sha256: Mapped[bytes | None]
+
+
+class ShardBytes(Base):
+    """The bytes of a shard. A superseded one stays for some days: a client may hold an index that names it."""
+
+    __tablename__ = "shard_bytes"
+    __table_args__ = (
+        UniqueConstraint("subdir_id", "sha256"),
+        Index(
+            "ix_shard_bytes_retired_at",
+            "retired_at",
+            sqlite_where=text("retired_at IS NOT NULL"),
+            postgresql_where=text("retired_at IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    subdir_id: Mapped[int] = mapped_column(ForeignKey("subdirs.id", ondelete="CASCADE"))
+    sha256: Mapped[bytes]
+    retired_at: Mapped[int | None]
+    data: Mapped[bytes]
 
 
 class Record(Base):

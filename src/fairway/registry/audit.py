@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
+from sqlalchemy import Table, insert
 from sqlalchemy.orm import Session
 
 from fairway.db.models import Audit
 from fairway.registry.actor import Actor
+
+LINES = insert(cast("Table", Audit.__table__))
 
 
 def note(
@@ -20,16 +24,25 @@ def note(
     channel_id: int | None = None,
     **details: Any,
 ) -> None:
+    """Write one line: what `line` says of it."""
+    notes(session, [line(actor, action, subject, now=now, channel_id=channel_id, **details)])
+
+
+def line(
+    actor: Actor, action: str, subject: str, *, now: int, channel_id: int | None = None, **details: Any
+) -> dict[str, Any]:
     """`action` is "noun.verb" (artifact.publish), `subject` what it was done to; details are JSON values."""
-    session.add(
-        Audit(
-            at=now,
-            actor=actor.name,
-            user_id=actor.user_id,
-            token_id=actor.token_id,
-            action=action,
-            channel_id=channel_id,
-            subject=subject,
-            details=details,
-        )
-    )
+    return {
+        "at": now,
+        "actor": actor.name,
+        "user_id": actor.user_id,
+        "token_id": actor.token_id,
+        "action": action,
+        "channel_id": channel_id,
+        "subject": subject,
+        "details": details,
+    }
+
+
+def notes(session: Session, lines: Sequence[dict[str, Any]]) -> None:
+    session.connection().execute(LINES, list(lines))

@@ -27,15 +27,15 @@ from fairway.blobs import keys
 from fairway.blobs.staging import StagingArea
 from fairway.blobs.store import BlobStore
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Base, Channel, Pointer, Shard, User
+from fairway.db.models import Artifact, Base, Channel, Pointer, Shard, ShardBytes, User
 from fairway.errors import BlobMissing, SetupError
 
 MANIFEST = "fairway-backup.json"
 FORMAT = 1
 ROWS_AT_ONCE = 500
 ROWS, FILES = "rows/", "files/"
-# Where the index stands is not restored: it is published anew.
-LEFT_OUT = frozenset((Pointer.__tablename__,))
+# The index is not restored: it is published anew.
+LEFT_OUT = frozenset((Pointer.__tablename__, ShardBytes.__tablename__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def _restore_rows(database: Database, archive: tarfile.TarFile) -> int:
                 session.execute(insert(table), batch)
             if not database.is_sqlite and "id" in names:
                 session.execute(next_id(table.name))
-        session.execute(update(Shard).values(sha256=None))
+        session.execute(update(Shard).values(sha256=None, due=True))
     return total
 
 

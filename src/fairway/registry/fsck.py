@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import msgspec
@@ -20,9 +21,9 @@ from fairway.conda.record import Section
 from fairway.conda.repodata import key_of
 from fairway.conda.shards import decompressed
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Shard, Subdir
+from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Shard, ShardBytes, Subdir
 from fairway.errors import BlobMissing
-from fairway.registry import index, sweep
+from fairway.registry import flat, sweep
 
 BATCH = 1_000
 
@@ -136,7 +137,7 @@ def check_index(
 ) -> Iterator[Finding]:
     """What is published is there, is whole, and says what the rows say."""
     with database.read() as session:
-        changed = session.scalar(select(Subdir.changed).where(Subdir.id == subdir_id))
+        changed = session.scalar(select(Subdir.changed).where(Subdir.id == subdir_id)) or 0
         pointer = session.get(Pointer, subdir_id)
         records = {
             (section, key_of(filename, section)): json.loads(record)
@@ -144,44 +145,56 @@ def check_index(
                 select(Record.section, Record.filename, Record.record).where(Record.subdir_id == subdir_id)
             )
         }
-        shards = dict(
-            session.execute(
-                select(Shard.name, Shard.sha256).where(Shard.subdir_id == subdir_id, Shard.sha256.is_not(None))
-            )
-            .tuples()
-            .all()
-        )
-    if pointer is None or pointer.shards_built < (changed or 0) or pointer.flat_built < (changed or 0):
+        due = session.scalar(select(func.count()).where(Shard.subdir_id == subdir_id, Shard.due))
+        found = session.execute(
+            select(Shard.name, Shard.sha256, ShardBytes.data)
+            .outerjoin(ShardBytes, (ShardBytes.subdir_id == Shard.subdir_id) & (ShardBytes.sha256 == Shard.sha256))
+            .where(Shard.subdir_id == subdir_id, Shard.sha256.is_not(None))
+        ).tuples()
+        shards = list(found)
+    if due or (changed and (pointer is None or pointer.shards_built == 0)):
+        yield Finding("note", where, "its shards are behind its records; a running server brings them up to date")
+    else:
+        yield from check_shards(shards, records.keys(), where)
+    if changed and (pointer is None or pointer.flat_built < changed):
         yield Finding("note", where, "its index is behind its rows; a running server brings it up to date")
-        return
-    flat = yield from whole(blobs, channel_id, subdir, pointer.flat, index.REPODATA, where)
-    packed = yield from whole(blobs, channel_id, subdir, pointer.flat, index.REPODATA_ZST, where)
-    if flat is not None:
-        if packed is not None and decompressed(packed) != flat:
-            yield Finding("error", where, "repodata.json.zst is not repodata.json: reindex it")
-        if flat_records(json.loads(flat)) != records:
-            yield Finding("error", where, "repodata.json does not say what the rows say: reindex it")
-    for kind in (index.RUN_EXPORTS, index.RUN_EXPORTS_ZST):
-        yield from whole(blobs, channel_id, subdir, pointer.flat, kind, where)
-    packed = yield from whole(blobs, channel_id, subdir, pointer.shards, index.SHARD_INDEX, where)
-    if packed is None:
-        return
-    published = msgspec.msgpack.decode(decompressed(packed))["shards"]
-    if published != shards:
-        yield Finding("error", where, "the shard index does not name the shards of its rows: reindex it")
+    elif pointer is not None:
+        yield from check_flat(blobs, channel_id, subdir, pointer, records, where)
+
+
+def check_shards(
+    shards: Iterable[tuple[str, bytes | None, bytes | None]], records: AbstractSet[tuple[int, str]], where: str
+) -> Iterator[Finding]:
+    """`shards`: name, hash, bytes."""
     seen: dict[tuple[int, str], object] = {}
-    for sha256 in published.values():
-        try:
-            data = blobs.get(keys.shard(channel_id, subdir, sha256.hex()))
-        except BlobMissing:
-            yield Finding("error", where, f"the shard {sha256.hex()} is missing: reindex it")
-            continue
-        if hashlib.sha256(data).digest() != sha256:
-            yield Finding("error", where, f"the shard {sha256.hex()} is damaged: reindex it")
-            continue
-        seen |= shard_records(msgspec.msgpack.decode(decompressed(data)))
-    if seen.keys() != records.keys():
+    for name, sha256, data in shards:
+        if data is None:
+            yield Finding("error", where, f"the shard of {name} is missing: reindex it")
+        elif hashlib.sha256(data).digest() != sha256:
+            yield Finding("error", where, f"the shard of {name} is damaged: reindex it")
+        else:
+            seen |= shard_records(msgspec.msgpack.decode(decompressed(data)))
+    if seen.keys() != records:
         yield Finding("error", where, "the shards do not hold the records of the rows: reindex it")
+
+
+def check_flat(
+    blobs: BlobStore,
+    channel_id: int,
+    subdir: str,
+    pointer: Pointer,
+    records: dict[tuple[int, str], object],
+    where: str,
+) -> Iterator[Finding]:
+    plain = yield from whole(blobs, channel_id, subdir, pointer.flat, flat.REPODATA, where)
+    packed = yield from whole(blobs, channel_id, subdir, pointer.flat, flat.REPODATA_ZST, where)
+    if plain is not None:
+        if packed is not None and decompressed(packed) != plain:
+            yield Finding("error", where, "repodata.json.zst is not repodata.json: reindex it")
+        if flat_records(json.loads(plain)) != records:
+            yield Finding("error", where, "repodata.json does not say what the rows say: reindex it")
+    for kind in (flat.RUN_EXPORTS, flat.RUN_EXPORTS_ZST):
+        yield from whole(blobs, channel_id, subdir, pointer.flat, kind, where)
 
 
 def whole(

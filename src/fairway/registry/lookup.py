@@ -19,7 +19,7 @@ from fairway.db.models import Artifact, Attestation, Pointer, Subdir
 from fairway.registry import access, tokens
 from fairway.registry.access import Gate
 from fairway.registry.actor import INVALID, NOBODY, Actor, Role
-from fairway.registry.index import Document
+from fairway.registry.flat import Document
 
 ENTRIES_MAX = 20_000
 MISSING: Any = object()
@@ -34,7 +34,7 @@ class Miss(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """What is published of a subdir now. `documents` maps a document's name to its object, times are in ms."""
+    """What is published of a subdir now. `documents` maps a flat document's name to its object, times are in ms."""
 
     subdir_id: int
     changed: int
@@ -172,10 +172,7 @@ def _shelf(session: Session, channel_id: int, subdir: str) -> Shelf | None:
     subdir_id, changed, pointer = row
     if pointer is None:
         return Shelf(subdir_id, changed, 0, 0, {}, 0, 0)
-    documents = {
-        kind: (str(sha256), int(size))
-        for kind, (sha256, size) in ({**(pointer.shards or {}), **(pointer.flat or {})}).items()
-    }
+    documents = {kind: (str(sha256), int(size)) for kind, (sha256, size) in (pointer.flat or {}).items()}
     return Shelf(
         subdir_id, changed, pointer.shards_built, pointer.flat_built, documents, pointer.shards_at, pointer.flat_at
     )

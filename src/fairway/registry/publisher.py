@@ -1,8 +1,8 @@
 """Keeps the index up to date: on request, and for ever in the background.
 
-Whoever changed a subdir asks `wait_shards` for its change number. One thread builds, the others wait, and a build covers
-every change it found, so that any number of uploads share it. The background thread does what nobody asked for: the
-flat documents, and whatever a crash, another process or a failed build left behind. It compares levels and keeps no
+Shards are made by whoever changes a package (`registry.index`), so what is left to do here are the flat documents, and
+whatever a crash, a restored backup, another process or a failed build left behind. One thread builds, those who wait for
+a change number wait for it, and a build covers every change it found. The background thread compares levels and keeps no
 list of work, so there is nothing it could lose.
 """
 
@@ -20,8 +20,8 @@ from fairway.blobs.staging import StagingArea
 from fairway.blobs.store import BlobStore
 from fairway.db.engine import Database
 from fairway.db.models import Pointer
-from fairway.errors import FairwayError
-from fairway.registry import index
+from fairway.errors import FairwayError, Unavailable
+from fairway.registry import flat, index
 
 log = structlog.get_logger("fairway.index")
 
@@ -33,13 +33,11 @@ BACKOFF_SECONDS = (1, 2, 5, 15, 60)
 
 @dataclass(slots=True)
 class Slot:
-    """One projection of one subdir in this process: how far it is known to be, and who builds it now."""
+    """The flat documents of one subdir in this process: how far they are known to be, and whether somebody builds."""
 
     ready: threading.Condition = field(default_factory=threading.Condition)
     built: int = 0
     building: bool = False
-    names: index.NameMap = field(default_factory=index.NameMap)
-    used: float = 0.0
 
 
 class Publisher:
@@ -47,28 +45,25 @@ class Publisher:
 
     def __init__(self, database: Database, blobs: BlobStore, staging: StagingArea, *, clock: Callable[[], int]) -> None:
         self._database, self._blobs, self._staging, self._clock = database, blobs, staging, clock
-        self._slots: dict[tuple[int, bool], Slot] = {}
+        self._slots: dict[int, Slot] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
-        self._failures: dict[tuple[int, bool], tuple[int, float]] = {}
+        self._failures: dict[tuple[str, int], tuple[int, float]] = {}
 
     # --- on request ---
 
-    def wait_shards(self, subdir_id: int, change: int, *, seconds: float) -> bool:
-        """Return once the shards have reached `change`; false if that took longer or failed (the background goes on)."""
-        done = self._wait(subdir_id, change, flat=False, seconds=seconds)
+    def poke(self) -> None:
+        """Something was changed: the background need not wait for its next look."""
         self._wake.set()
-        return done
 
     def wait_flat(self, subdir_id: int, change: int, *, seconds: float) -> bool:
-        """The same for the flat documents."""
-        return self._wait(subdir_id, change, flat=True, seconds=seconds)
-
-    def _wait(self, subdir_id: int, change: int, *, flat: bool, seconds: float) -> bool:
+        """Return once the flat documents have reached `change`; false if that took longer or failed (the background
+        goes on).
+        """
         deadline = time.monotonic() + seconds
-        slot = self._slot(subdir_id, flat=flat)
+        slot = self._slot(subdir_id)
         with slot.ready:
             while slot.built < change:
                 if not slot.building:
@@ -79,32 +74,28 @@ class Publisher:
             else:
                 return True
         try:
-            self._build(subdir_id, slot, flat=flat)
+            self._build(subdir_id, slot)
         except FairwayError as error:
-            log.warning("index.build", subdir=subdir_id, flat=flat, error=error.detail)
+            log.warning("index.build", subdir=subdir_id, error=error.detail)
             return False
         return slot.built >= change
 
-    def _build(self, subdir_id: int, slot: Slot, *, flat: bool) -> None:
+    def _build(self, subdir_id: int, slot: Slot) -> None:
         """Build once; the caller has set `slot.building`, which ends here whatever happens."""
         reached = 0
         started = time.monotonic()
         try:
-            if flat:
-                reached = index.build_flat(self._database, self._blobs, self._staging, subdir_id, now=self._clock())
-            else:
-                reached = index.build_shards(self._database, self._blobs, subdir_id, slot.names, now=self._clock())
+            reached = flat.build_flat(self._database, self._blobs, self._staging, subdir_id, now=self._clock())
         finally:
             with slot.ready:
                 slot.building = False
                 slot.built = max(slot.built, reached)
-                slot.used = time.monotonic()
                 slot.ready.notify_all()
-        log.debug("index.build", subdir=subdir_id, flat=flat, change=reached, seconds=time.monotonic() - started)
+        log.debug("index.build", subdir=subdir_id, change=reached, seconds=time.monotonic() - started)
 
-    def _slot(self, subdir_id: int, *, flat: bool) -> Slot:
+    def _slot(self, subdir_id: int) -> Slot:
         with self._lock:
-            return self._slots.setdefault((subdir_id, flat), Slot())
+            return self._slots.setdefault(subdir_id, Slot())
 
     # --- in the background ---
 
@@ -133,43 +124,51 @@ class Publisher:
     def catch_up(self) -> int:
         """Build whatever is behind; how many builds that took. A subdir that fails does not hold up the others."""
         builds = 0
-        for flat in (False, True):
+        for kind, work, behind in (("shards", self._shards, index.behind), ("flat", self._flat, flat.behind)):
             with self._database.read() as session:
-                due = index.behind(session, flat=flat)
+                due = behind(session)
             for subdir_id in due:
                 if self._stopping:
                     return builds
-                builds += self._attempt(subdir_id, flat=flat)
+                builds += self._attempt(kind, subdir_id, work)
         return builds
 
-    def _attempt(self, subdir_id: int, *, flat: bool) -> bool:
-        tries, not_before = self._failures.get((subdir_id, flat), (0, 0.0))
+    def _attempt(self, kind: str, subdir_id: int, work: Callable[[int], bool]) -> bool:
+        """Do the work, unless it failed a moment ago; whether it was done."""
+        tries, not_before = self._failures.get((kind, subdir_id), (0, 0.0))
         if time.monotonic() < not_before:
             return False
-        slot = self._slot(subdir_id, flat=flat)
-        if flat and not self._lease(subdir_id):
-            return False  # another process is at it
-        with slot.ready:
-            busy, slot.building = slot.building, True
-        if busy:
-            if flat:
-                self._lease(subdir_id, give_back=True)
-            return False
         try:
-            self._build(subdir_id, slot, flat=flat)
+            done = work(subdir_id)
         except Exception as error:
             delay = BACKOFF_SECONDS[min(tries, len(BACKOFF_SECONDS) - 1)]
-            self._failures[subdir_id, flat] = (tries + 1, time.monotonic() + delay)
+            self._failures[kind, subdir_id] = (tries + 1, time.monotonic() + delay)
             known = isinstance(error, FairwayError)
             log.warning(
-                "index.build", subdir=subdir_id, flat=flat, retry_in=delay, exc_info=not known, error=str(error)
+                "index.build", subdir=subdir_id, kind=kind, retry_in=delay, exc_info=not known, error=str(error)
             )
             return False
-        finally:
-            if flat:
-                self._lease(subdir_id, give_back=True)
-        self._failures.pop((subdir_id, flat), None)
+        self._failures.pop((kind, subdir_id), None)
+        return done
+
+    def _shards(self, subdir_id: int) -> bool:
+        failed = index.rebuild(self._database, subdir_id, now=self._clock())
+        if failed:
+            raise Unavailable(f"These packages have no shard, see above: {', '.join(failed[:10])}")
         return True
+
+    def _flat(self, subdir_id: int) -> bool:
+        if not self._lease(subdir_id):
+            return False  # another process is at it
+        try:
+            slot = self._slot(subdir_id)
+            with slot.ready:
+                busy, slot.building = slot.building, True
+            if not busy:
+                self._build(subdir_id, slot)
+            return not busy
+        finally:
+            self._lease(subdir_id, give_back=True)
 
     def _lease(self, subdir_id: int, *, give_back: bool = False) -> bool:
         """Whether this process is to build a subdir's flat documents. Only saves double work: the flip decides. On

@@ -22,7 +22,7 @@ from fairway.blobs import keys
 from fairway.blobs.store import BlobStore, Entry
 from fairway.conda.record import Section
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Retired, Shard, Subdir
+from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Retired, Shard, ShardBytes, Subdir
 from fairway.db.upsert import upsert
 
 BATCH = 500
@@ -82,6 +82,8 @@ def sweep(database: Database, blobs: BlobStore, *, now: int, keep_ms: int) -> Sw
         channels += 1
     while count := _purge_files(database, before=before, now=now):
         files += count
+    while count := _forget_shards(database, before=before):
+        objects += count
     while count := _delete_objects(database, blobs, before=before):
         objects += count
     return Swept(channels, files, objects)
@@ -97,7 +99,7 @@ def _bury_channel(database: Database, *, before: int, now: int) -> bool:
         channel_id = session.scalar(select(Channel.id).where(Channel.deleted_at < before).limit(1))
     if channel_id is None:
         return False
-    pieces = (_bury_names, _bury_files, _bury_packages, _bury_rest)
+    pieces = (_bury_names, _bury_shards, _bury_files, _bury_packages, _bury_rest)
     for piece in pieces:
         more = True
         while more:
@@ -119,6 +121,13 @@ def _bury_names(session: Session, channel_id: int, _: int) -> bool:
         session.execute(delete(Record).where(*mine))
         session.execute(delete(Shard).where(Shard.subdir_id == subdir_id, Shard.name.in_(names)))
     return bool(rows)
+
+
+def _bury_shards(session: Session, channel_id: int, _: int) -> bool:
+    subdirs = select(Subdir.id).where(Subdir.channel_id == channel_id)
+    found = session.scalars(select(ShardBytes.id).where(ShardBytes.subdir_id.in_(subdirs)).limit(BATCH)).all()
+    session.execute(delete(ShardBytes).where(ShardBytes.id.in_(found)))
+    return bool(found)
 
 
 def _bury_files(session: Session, channel_id: int, now: int) -> bool:
@@ -162,6 +171,15 @@ def _retire_unused(session: Session, hashes: set[str], *, now: int) -> None:
     retire(session, paths - referred(session, paths), now=now)
 
 
+def _forget_shards(database: Database, *, before: int) -> int:
+    """Delete some superseded shards that no client can still be asking for."""
+    with database.write() as session:
+        due = select(ShardBytes.id).where(ShardBytes.retired_at < before).limit(BATCH)
+        gone = session.scalars(due.with_for_update(skip_locked=True)).all()
+        session.execute(delete(ShardBytes).where(ShardBytes.id.in_(gone), ShardBytes.retired_at < before))
+        return len(gone)
+
+
 def _delete_objects(database: Database, blobs: BlobStore, *, before: int) -> int:
     """Delete a few objects in a transaction: few, because an object store may take long over each, and uploads wait."""
     with database.write() as session:
@@ -194,10 +212,10 @@ def referred(session: Session, paths: Iterable[str]) -> set[str]:
     needed = {keys.package(sha256).path for sha256 in session.scalars(used)} if hashes else set()
     channels = {key.channel_id for key in found.values()} - {None}
     if channels:
-        query = select(Subdir.channel_id, Subdir.name, Pointer.shards, Pointer.flat)
+        query = select(Subdir.channel_id, Subdir.name, Pointer.flat)
         query = query.join(Pointer, Pointer.subdir_id == Subdir.id).where(Subdir.channel_id.in_(channels))
-        for channel_id, subdir, *documents in session.execute(query):
-            for kind, (sha256, _) in (pair for part in documents for pair in (part or {}).items()):
+        for channel_id, subdir, documents in session.execute(query):
+            for kind, (sha256, _) in (documents or {}).items():
                 needed.add(keys.document(channel_id, subdir, kind, sha256).path)
     return needed & found.keys()
 
@@ -227,14 +245,11 @@ def unknown(database: Database, blobs: BlobStore) -> Iterator[Unknown]:
 
 
 def _known(session: Session, paths: AbstractSet[str]) -> set[str]:
-    known = referred(session, paths) | {path for path in paths if keys.is_shard(path)}
-    known |= set(session.connection().scalars(FIND, {"paths": list(paths)}))
-    # a buried channel is one entry for all that is left of its index
-    prefixes = {
-        path: keys.channel_prefix(key.channel_id) for path in paths if (key := keys.parse(path)) and key.channel_id
-    }
-    retired = set(session.connection().scalars(FIND, {"paths": sorted(set(prefixes.values()))}))
-    return known | {path for path, prefix in prefixes.items() if prefix in retired}
+    known = referred(session, paths) | set(session.connection().scalars(FIND, {"paths": list(paths)}))
+    # a folder may be retired as a whole: what is left of a buried channel's index
+    folders = {path: {path[: at + 1] for at, sign in enumerate(path) if sign == "/"} for path in paths}
+    retired = set(session.connection().scalars(FIND, {"paths": sorted(set().union(*folders.values()))}))
+    return known | {path for path, above in folders.items() if above & retired}
 
 
 def retire_unknown(database: Database, blobs: BlobStore, *, now: int) -> list[Entry]:

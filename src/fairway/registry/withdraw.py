@@ -10,15 +10,16 @@ from sqlalchemy.orm import Session
 
 from fairway.db.models import Artifact, Channel, Detail, Package, Record, Subdir
 from fairway.errors import NotFound
-from fairway.registry import access, audit
+from fairway.registry import access, audit, index
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
-from fairway.registry.publish import mark_name, show_newest, subdir_for_change, withdraw_record
+from fairway.registry.admit import home_of
+from fairway.registry.rows import show_newest, withdraw_record
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """`change` is the subdir's change number that the index has to reach."""
+    """The subdir's change number that the flat documents have to reach; the shards are there."""
 
     subdir_id: int
     change: int
@@ -30,21 +31,22 @@ def delete(session: Session, actor: Actor, channel: str, subdir: str, filename: 
 
     Raises: as access.require does for DELETE; NotFound: no such file, or deleted already.
     """
+    home_of(session, channel)  # locked, in the order in which everybody locks
     home = access.channel_for(session, actor, Action.DELETE, channel)
-    place = session.scalar(select(Subdir.id).where(Subdir.channel_id == home.id, Subdir.name == subdir))
+    place = session.scalar(
+        select(Subdir).where(Subdir.channel_id == home.id, Subdir.name == subdir).with_for_update(key_share=True)
+    )
     if place is None:
         raise NotFound(f"There is no file {subdir}/{filename} in {channel}.")
-    row_of = subdir_for_change(session, home.id, subdir)
     artifact = session.scalar(
         select(Artifact).where(
-            Artifact.subdir_id == place, Artifact.filename == filename, Artifact.deleted_at.is_(None)
+            Artifact.subdir_id == place.id, Artifact.filename == filename, Artifact.deleted_at.is_(None)
         )
     )
     if artifact is None:
         raise NotFound(f"There is no file {subdir}/{filename} in {channel}.")
-    row_of.changed += 1
-    withdraw_record(session, artifact)
-    mark_name(session, row_of, artifact.name)
+    place.changed += 1
+    withdraw_record(session, place.id, artifact.section, artifact.name, artifact.filename)
     artifact.deleted_at = now
     session.execute(
         update(Channel)
@@ -53,10 +55,11 @@ def delete(session: Session, actor: Actor, channel: str, subdir: str, filename: 
     )
     session.flush()
     refresh_package(session, artifact.package_id, now=now)
+    index.write_shards(session, place.id, place.changed, [artifact.name], now=now)
     audit.note(
         session, actor, "artifact.delete", f"{subdir}/{filename}", now=now, channel_id=home.id, sha256=artifact.sha256
     )
-    return Withdrawn(row_of.id, row_of.changed)
+    return Withdrawn(place.id, place.changed)
 
 
 def refresh_package(session: Session, package_id: int, *, now: int) -> None:

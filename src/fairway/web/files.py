@@ -27,9 +27,10 @@ from fairway.blobs.hot import LARGEST, Hot
 from fairway.blobs.keys import Key
 from fairway.conda.names import KNOWN_SUBDIRS
 from fairway.errors import BlobMissing, FairwayError, NotFound, Unavailable
-from fairway.registry import access, browse, index
+from fairway.registry import access, browse, flat, index
 from fairway.registry.access import Action, Gate
 from fairway.registry.actor import Visibility
+from fairway.registry.index import ShardIndex
 from fairway.registry.lookup import File, Miss, Shelf, View
 from fairway.registry.tokens import Known
 from fairway.web.conditional import Slice, Unsatisfiable, asked_slice, http_date, not_modified
@@ -132,7 +133,11 @@ class Files:
             visit.token_id = known.actor.token_id
             self.app.counts.used(known.actor.token_id, now=self.app.now())
         decided = self._decide(visit, known, gate, found)
-        return self._reply(visit, decided) or await self._fetched(visit, decided, scope)
+        reply = self._reply(visit, decided)
+        if reply is None and asked.what is What.SHARD:  # it was at hand a moment ago
+            decided = self._decide(visit, known, gate, await self._slow(view, asked, gate))
+            reply = self._reply(visit, decided)
+        return reply or await self._fetched(visit, decided, scope)
 
     def _look(self, view: View, visit: Visit, asked: Asked, *, rows: bool) -> tuple[Known, Gate, Found | None]:
         """The gate, and what is behind it. Raises what access.require raises; nothing of the channel has been looked at
@@ -199,35 +204,47 @@ class Files:
         if asked.subdir not in KNOWN_SUBDIRS:
             raise NotFound(f"There is no subdir {asked.subdir[:40]} in {gate.name}.")
         shelf = view.shelf(gate.id, asked.subdir, rows=rows)
-        if shelf is not None and asked.name != index.SHARD_INDEX and shelf.flat_built < shelf.changed:
+        if asked.name == index.SHARD_INDEX:
+            return self._shard_index(asked, shelf)
+        if shelf is not None and shelf.flat_built < shelf.changed:
             return None  # wait for the build: a client without shards sees an upload as soon as one with
         return self._published(asked, gate, shelf)
+
+    def _shard_index(self, asked: Asked, shelf: Shelf | None) -> Found | None:
+        """None if it has to be made. Raises: Unavailable."""
+        if shelf is None:
+            return small(empty(asked.subdir)[asked.name], keys.BINARY)
+        if not shelf.shards_built:
+            raise being_built()
+        made = self.app.shard_indexes.kept(shelf.subdir_id, shelf.changed)
+        return None if made is None else shard_index(made, shelf)
 
     def _published(self, asked: Asked, gate: Gate, shelf: Shelf | None) -> Found:
         document = None if shelf is None else shelf.documents.get(asked.name)
         if shelf is not None and document is None and shelf.shards_built:
-            # something was acknowledged already: an empty index would hand its names to the next channel
-            raise Unavailable("The index of this subdir is being built for the first time; try again in a moment.")
+            raise being_built()
         if shelf is None or document is None:
             return small(empty(asked.subdir)[asked.name], keys.MEDIA_TYPES[asked.name])
         sha256, size = document
         key = keys.document(gate.id, asked.subdir, asked.name, sha256)
-        modified = shelf.shards_at if asked.name == index.SHARD_INDEX else shelf.flat_at
-        return Found(sha256, size, key.media_type, False, modified, key=key)
+        return Found(sha256, size, key.media_type, False, shelf.flat_at, key=key)
 
     async def _slow(self, view: View, asked: Asked, gate: Gate) -> Found:
         """What `_find` could not answer at once."""
         if asked.what is What.SHARD:
-            key = keys.shard(gate.id, asked.subdir, asked.name)
-            try:
-                body = await run_sync(self.app.blobs.get, key)
-            except BlobMissing:
-                raise NotFound(f"There is no such shard in {gate.name}.") from None
-            self.hot.put(key.path, body)
-            return Found(asked.name, len(body), key.media_type, True, body=body, key=key)
+            body = await run_sync(index.shard_bytes, self.app.database, gate.id, asked.subdir, asked.name)
+            if body is None:
+                raise NotFound(f"There is no such shard in {gate.name}.")
+            self.hot.put(keys.shard(gate.id, asked.subdir, asked.name).path, body)
+            return Found(asked.name, len(body), keys.BINARY, True, body=body)
         if asked.what is What.CHANNELDATA:
             return await run_sync(self._make_channeldata, gate.id)
         shelf = await run_sync(partial(view.shelf, gate.id, asked.subdir, rows=True))
+        if shelf is not None and asked.name == index.SHARD_INDEX:
+            made = await run_sync(self.app.shard_indexes.make, shelf.subdir_id)
+            if made is None:
+                raise being_built()
+            return shard_index(made, shelf)
         if shelf is not None:
             await self._flat(shelf)
             shelf = await run_sync(partial(self._view().shelf, gate.id, asked.subdir, rows=True))
@@ -379,6 +396,15 @@ def partly(decided: Decided, part: Slice) -> Headers:
     ]
 
 
+def shard_index(made: ShardIndex, shelf: Shelf) -> Found:
+    return Found(made.sha256, len(made.body), keys.BINARY, False, shelf.shards_at, body=made.body)
+
+
+def being_built() -> Unavailable:
+    """Something was acknowledged already: an empty index would hand its names to the next channel."""
+    return Unavailable("The index of this subdir is being built for the first time; try again in a moment.")
+
+
 @lru_cache(maxsize=512)
 def small(body: bytes, media_type: str) -> Found:
     """One of the few bodies that are the same for every channel."""
@@ -387,4 +413,4 @@ def small(body: bytes, media_type: str) -> Found:
 
 @lru_cache(maxsize=128)
 def empty(subdir: str) -> dict[str, bytes]:
-    return index.empty_documents(subdir)
+    return {index.SHARD_INDEX: index.empty_shard_index(subdir), **flat.empty_documents(subdir)}

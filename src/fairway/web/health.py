@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from fairway.app import Fairway
 from fairway.errors import FairwayError
-from fairway.registry import index
+from fairway.registry import flat, index
 from fairway.web.api.models import Health
 from fairway.web.deps import App
 
@@ -40,7 +40,7 @@ def metrics(request: Request, app: App) -> Response:
 def behind(app: Fairway) -> int:
     try:
         with app.database.read() as session:
-            return len(set(index.behind(session, flat=False)) | set(index.behind(session, flat=True)))
+            return len(set(index.behind(session)) | set(flat.behind(session)))
     except FairwayError:
         return -1
 

@@ -8,13 +8,13 @@ from enum import Enum
 from functools import lru_cache
 
 from fairway.conda.names import RESERVED_CHANNEL_NAMES
-from fairway.registry import index
+from fairway.registry import flat, index
 from fairway.web import credentials
 
 PACKAGE_SUFFIXES = (".conda", ".tar.bz2")
 SHARD = re.compile(r"([0-9a-f]{64})\.msgpack\.zst", re.ASCII)
 SIDECAR = re.compile(r"(.+(?:\.conda|\.tar\.bz2))\.sigs(?:\.([0-9a-f]{64}))?", re.ASCII)
-DOCUMENTS = frozenset((index.SHARD_INDEX, *index.FLAT))
+DOCUMENTS = frozenset((index.SHARD_INDEX, *flat.FLAT))
 # Decoded once, a path must not hide another: no encoded slash, backslash, NUL or percent sign.
 ENCODED = re.compile(rb"%(?:2f|5c|00|25)", re.IGNORECASE)
 ROUTED = RESERVED_CHANNEL_NAMES - {"get"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -42,9 +41,8 @@ def show_artifact(app: App, actor: Who, channel: ChannelPath, subdir: str, filen
 def delete_artifact(app: App, actor: Who, channel: ChannelPath, subdir: str, filename: str) -> Response:
     """Take a file out of the index; it stays downloadable for some days, because lock files name it."""
     with app.database.write() as session:
-        gone = withdraw.delete(session, actor, channel, subdir, filename, now=app.now())
-    wait = partial(app.publisher.wait_shards, gone.subdir_id, gone.change)
-    wait(seconds=app.settings.index_wait)
+        withdraw.delete(session, actor, channel, subdir, filename, now=app.now())
+    app.publisher.poke()
     return Response(status_code=204)
 
 

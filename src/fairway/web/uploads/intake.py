@@ -15,13 +15,13 @@ from anyio.to_thread import run_sync
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from fairway.app import Fairway, Outcome
+from fairway.app import Fairway
 from fairway.blobs.staging import StagedFile
 from fairway.errors import Invalid, Malformed, TooLarge
 from fairway.registry import access
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
-from fairway.registry.publish import Offer
+from fairway.registry.publish import Offer, Published
 
 BUFFER = 1 << 20
 IDLE_SECONDS = 30.0
@@ -106,8 +106,8 @@ async def drain(request: Request) -> None:
                     return
 
 
-async def take(app: Fairway, actor: Actor, staged: StagedFile, offer: Offer) -> Outcome:
-    """Publish a staged file, and wait for its place in the index. Raises as registry.publish.accept does."""
+async def take(app: Fairway, actor: Actor, staged: StagedFile, offer: Offer) -> Published:
+    """Publish a staged file. Raises as registry.publish.accept does."""
     return await run_sync(app.take, actor, staged, replace(offer, sha256=checked_sha256(offer.sha256)))
 
 
@@ -120,9 +120,8 @@ def checked_sha256(text: str | None) -> str | None:
     return text
 
 
-def as_dict(outcome: Outcome) -> dict[str, object]:
+def as_dict(published: Published) -> dict[str, object]:
     """What the JSON answers say of an upload."""
-    published = outcome.published
     return {
         "channel": published.channel,
         "subdir": published.subdir,
@@ -132,6 +131,6 @@ def as_dict(outcome: Outcome) -> dict[str, object]:
         "indexed_timestamp": published.indexed_timestamp,
         "created": published.created,
         "replaced": published.replaced,
-        "indexed": outcome.indexed,
+        "indexed": published.indexed,
         "warnings": list(published.warnings),
     }

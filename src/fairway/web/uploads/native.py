@@ -44,8 +44,8 @@ async def upload_artifact(
     """Upload a package: the body is the file, with a Content-Length or chunked. Without a subdir in the address, the
     package says where it belongs.
 
-    Answers 201 once the package is stored and in the index (`indexed` says whether the index was in time), and 200 if
-    the very same file is there already, so that a retry is safe.
+    Answers 201 once the package is stored and in the index (`indexed` is false if its shard could not be made, which the
+    server tries again), and 200 if the very same file is there already, so that a retry is safe.
     """
     await run_sync(partial(intake.may_upload, app, actor, channel))
     name, place = Filename.parse(filename), None if subdir is None else Subdir.parse(subdir)
@@ -53,5 +53,5 @@ async def upload_artifact(
     with await run_sync(app.staging.open, app.settings.max_file_size) as staged:
         await intake.stage_raw(request, staged)
         offer = Offer(channel, name, subdir=place, sha256=sha256, force=force, same_is_fine=True)
-        outcome = await intake.take(app, actor, staged, offer)
-    return JSONResponse(intake.as_dict(outcome), 201 if outcome.published.created else 200)
+        published = await intake.take(app, actor, staged, offer)
+    return JSONResponse(intake.as_dict(published), 201 if published.created else 200)

@@ -61,8 +61,8 @@ async def upload_prefix(
         filename = parse_name(name)
         sha256 = headers.get("x-file-sha256") or request.headers.get("x-file-sha256")
         offer = Offer(channel, filename, sha256=sha256, attestation=attestation, force=force)
-        outcome = await intake.take(app, actor, staged, offer)
-    return JSONResponse(intake.as_dict(outcome), 201)
+        published = await intake.take(app, actor, staged, offer)
+    return JSONResponse(intake.as_dict(published), 201)
 
 
 def parse_name(text: str | None) -> Filename:
@@ -75,8 +75,8 @@ def parse_name(text: str | None) -> Filename:
 def delete_prefix(app: App, actor: Who, channel: str, subdir: str, filename: str) -> Response:
     """Take a file out of the index; it stays downloadable for some days."""
     with app.database.write() as session:
-        gone = withdraw.delete(session, actor, channel, subdir, filename, now=app.now())
-    app.publisher.wait_shards(gone.subdir_id, gone.change, seconds=app.settings.index_wait)
+        withdraw.delete(session, actor, channel, subdir, filename, now=app.now())
+    app.publisher.poke()
     return PlainTextResponse(f"{subdir}/{filename} is deleted from {channel}.\n")
 
 
@@ -85,7 +85,6 @@ def delete_prefix(app: App, actor: Who, channel: str, subdir: str, filename: str
 def reindex_prefix(app: App, actor: Who, channel: str, subdir: str | None = None) -> Response:
     """Build a channel's index anew. Nobody needs it after an upload; it does no harm either."""
     with app.database.write() as session:
-        changes = channels.reindex(session, actor, channel, subdir, now=app.now())
-    for subdir_id, change in changes.items():
-        app.publisher.wait_shards(subdir_id, change, seconds=app.settings.index_wait)
+        channels.reindex(session, actor, channel, subdir, now=app.now())
+    app.publisher.poke()
     return PlainTextResponse(f"{channel} is being reindexed.\n", 202)

@@ -1,0 +1,198 @@
+"""The flat documents of a subdir: repodata.json, run_exports.json and their .zst, the only writer of them.
+
+A build reads rows in a snapshot, puts new objects under their hash, and at the end moves the pointer row in one short
+transaction, if nobody moved it further. So readers never see a torn index; a crash leaves `Subdir.changed` above
+`Pointer.flat_built`, and whoever publishes next carries on; any number of requests are served by one build.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from sqlalchemy import bindparam, select
+from sqlalchemy.orm import Session
+
+from fairway.blobs import keys
+from fairway.blobs.staging import StagedFile, StagingArea
+from fairway.blobs.store import BlobStore
+from fairway.conda import repodata
+from fairway.conda.repodata import Entry, key_of
+from fairway.db.engine import Database
+from fairway.db.models import Artifact, Pointer, Record, Subdir
+from fairway.registry import sweep
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+REPODATA, REPODATA_ZST = "repodata.json", "repodata.json.zst"
+RUN_EXPORTS, RUN_EXPORTS_ZST = "run_exports.json", "run_exports.json.zst"
+FLAT = (REPODATA, REPODATA_ZST, RUN_EXPORTS, RUN_EXPORTS_ZST)
+
+ROWS_AT_ONCE = 2_000
+PIECE = 1 << 18
+# On real repodata, full of hashes, level 1 is smaller than 3 and twice as fast (bench/README).
+FLAT_LEVEL = 1
+
+STATE = (
+    select(Subdir.id, Subdir.channel_id, Subdir.name, Subdir.changed, Pointer.flat_built)
+    .outerjoin(Pointer, Pointer.subdir_id == Subdir.id)
+    .where(Subdir.id == bindparam("subdir_id"))
+)
+
+# An index document as a pointer names it: [sha256, size in bytes]
+Document = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far a subdir's flat documents are."""
+
+    subdir_id: int
+    channel_id: int
+    subdir: str
+    changed: int
+    flat_built: int
+
+
+def state_of(session: Session, subdir_id: int) -> State | None:
+    row = session.connection().execute(STATE, {"subdir_id": subdir_id}).one_or_none()
+    return None if row is None else State(*row[:4], flat_built=row[4] or 0)
+
+
+def behind(session: Session) -> list[int]:
+    """The subdirs whose flat documents are not up to date."""
+    query = select(Subdir.id).outerjoin(Pointer, Pointer.subdir_id == Subdir.id)
+    built = Pointer.flat_built
+    return list(session.scalars(query.where((built.is_(None)) | (built < Subdir.changed)).order_by(Subdir.id)))
+
+
+def build_flat(database: Database, blobs: BlobStore, staging: StagingArea, subdir_id: int, *, now: int) -> int:
+    """Publish repodata.json, run_exports.json and their .zst; the change number they have reached.
+
+    Memory stays constant: rows stream from one snapshot into files. Raises: StorageFull, Unavailable.
+    """
+    with database.read() as session:
+        state = state_of(session, subdir_id)
+        if state is None:
+            return 0
+        if state.changed <= state.flat_built:
+            return state.flat_built
+        gone = select(Artifact.filename).where(Artifact.subdir_id == subdir_id, Artifact.deleted_at.is_not(None))
+        removed = list(session.scalars(gone))
+        with (
+            Sheet(staging) as plain,
+            Sheet(staging) as packed,
+            Sheet(staging) as exports,
+            Sheet(staging) as exports_zst,
+        ):
+            write_both(repodata.repodata(state.subdir, entries_of(session, subdir_id), removed), plain, packed)
+            write_both(repodata.run_exports(state.subdir, entries_of(session, subdir_id)), exports, exports_zst)
+            session.rollback()  # the snapshot has served
+            sheets = dict(zip(FLAT, (plain, packed, exports, exports_zst), strict=True))
+            documents = {kind: sheet.document() for kind, sheet in sheets.items()}
+            wanted = {kind: keys.document(state.channel_id, state.subdir, kind, documents[kind][0]) for kind in sheets}
+            sweep.reclaim(database, [key.path for key in wanted.values()])
+            for kind, sheet in sheets.items():
+                blobs.put_file(wanted[kind], sheet.staged.path)
+    flip_flat(database, state, documents, now=now)
+    return state.changed
+
+
+def entries_of(session: Session, subdir_id: int) -> Iterator[Entry]:
+    """Every visible record of a subdir in the order of publication, streamed."""
+    query = (
+        select(Record.section, Record.filename, Record.record, Record.run_exports)
+        .where(Record.subdir_id == subdir_id)
+        .order_by(Record.section, Record.name, Record.filename)
+        .execution_options(yield_per=ROWS_AT_ONCE, stream_results=True)
+    )
+    for section, filename, record, exports in session.execute(query):
+        yield Entry(section, key_of(filename, section), record, exports)
+
+
+class Sheet:
+    """A document being written: a staged file that is hashed on the way."""
+
+    def __init__(self, staging: StagingArea) -> None:
+        self.staged: StagedFile = staging.open(sys.maxsize)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.staged.close()
+
+    def document(self) -> Document:
+        digest = self.staged.finish()
+        return digest.sha256, digest.size
+
+
+def write_both(pieces: Iterable[bytes], plain: Sheet, packed: Sheet) -> None:
+    """Write a document as it is and as one zstd frame: py-rattler stops reading after the first frame of several."""
+    compressor = zstd.ZstdCompressor(FLAT_LEVEL)
+    waiting: list[bytes] = []
+    size = 0
+
+    def write() -> None:
+        data = b"".join(waiting)
+        plain.staged.write(data)
+        if packed_data := compressor.compress(data):
+            packed.staged.write(packed_data)
+
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= PIECE:
+            write()
+            waiting.clear()
+            size = 0
+    write()
+    packed.staged.write(compressor.flush())
+
+
+def flip_flat(database: Database, state: State, documents: dict[str, Document], *, now: int) -> None:
+    with database.write() as session:
+        pointer = pointer_for(session, state.subdir_id)
+        if pointer.flat_built >= state.changed:
+            return
+        old = pointer.flat or {}
+        gone = [
+            keys.document(state.channel_id, state.subdir, kind, sha256).path
+            for kind, (sha256, _) in old.items()
+            if documents[kind][0] != sha256
+        ]
+        pointer.flat, pointer.flat_built, pointer.flat_at = documents, state.changed, now
+        sweep.retire(session, gone, now=now)
+        shown = [keys.document(state.channel_id, state.subdir, kind, sha256) for kind, (sha256, _) in documents.items()]
+        sweep.keep(session, [key.path for key in shown])
+
+
+def pointer_for(session: Session, subdir_id: int) -> Pointer:
+    """The subdir's pointer row, locked; made if this is the first build."""
+    pointer = session.get(Pointer, subdir_id, with_for_update=True)
+    if pointer is None:
+        # two first builds at once: the subdir's row decides who makes the pointer
+        session.execute(select(Subdir.id).where(Subdir.id == subdir_id).with_for_update())
+        pointer = session.get(Pointer, subdir_id, with_for_update=True)
+    if pointer is None:
+        pointer = Pointer(subdir_id=subdir_id, shards_built=0, flat_built=0, shards_at=0, flat_at=0, lease_until=0)
+        session.add(pointer)
+        session.flush()
+    return pointer
+
+
+def empty_documents(subdir: str) -> dict[str, bytes]:
+    """The flat documents of a subdir nothing was ever published to."""
+    plain = b"".join(repodata.repodata(subdir, (), ()))
+    exports = b"".join(repodata.run_exports(subdir, ()))
+    return {
+        REPODATA: plain,
+        REPODATA_ZST: zstd.compress(plain, FLAT_LEVEL),
+        RUN_EXPORTS: exports,
+        RUN_EXPORTS_ZST: zstd.compress(exports, FLAT_LEVEL),
+    }

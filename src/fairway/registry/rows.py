@@ -1,0 +1,355 @@
+"""The rows of published files: the only place that writes them. Whether they may be written is `registry.admit`'s."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import Table, bindparam, delete, exists, insert, select, update
+from sqlalchemy.orm import Session
+
+from fairway.blobs import keys
+from fairway.conda import record as records
+from fairway.conda import version
+from fairway.conda.names import Filename
+from fairway.db.models import Artifact, Attestation, Base, Channel, Detail, Package, Record, Subdir
+from fairway.registry import audit, index, sweep
+from fairway.registry.access import Gate
+from fairway.registry.publish import Published, Received, Submission
+
+SUMMARY_MAX = 1_000
+
+
+def table(model: type[Base]) -> Table:
+    return cast("Table", model.__table__)
+
+
+BUMP = update(table(Subdir)).where(Subdir.id == bindparam("subdir_id")).values(changed=bindparam("change"))
+GROW = (
+    update(table(Channel))
+    .where(Channel.id == bindparam("channel_id"))
+    .values(artifacts=Channel.artifacts + bindparam("files"), size=Channel.size + bindparam("bytes"))
+)
+PACKAGES = select(Package.name, Package.id, Package.version_key).where(
+    Package.channel_id == bindparam("channel_id"), Package.name.in_(bindparam("names", expanding=True))
+)
+NEW_PACKAGES = insert(table(Package)).returning(table(Package).c.name, table(Package).c.id)
+COUNT_PACKAGE = (
+    update(table(Package))
+    .where(Package.id == bindparam("package_id"))
+    .values(live=Package.live + bindparam("files"), updated_at=bindparam("now"))
+)
+SHOW_PACKAGE = COUNT_PACKAGE.values(
+    version=bindparam("shown"),
+    version_key=bindparam("shown_key"),
+    summary=bindparam("about"),
+    licence=bindparam("terms"),
+)
+NEW_ARTIFACTS = insert(table(Artifact)).returning(
+    table(Artifact).c.subdir_id, table(Artifact).c.filename, table(Artifact).c.id
+)
+NEW_DETAILS = insert(table(Detail))
+NEW_RECORDS = insert(table(Record))
+NEW_ATTESTATIONS = insert(table(Attestation))
+
+
+@dataclass(slots=True)
+class Home:
+    """The channel that is being published to, locked."""
+
+    gate: Gate
+    allow_v3: bool
+    quota: int | None
+    size: int
+    files: int = 0  # how many this transaction adds
+    grown: int = 0  # and how many bytes
+
+
+@dataclass(slots=True)
+class Place:
+    """A subdir that is being published to, locked."""
+
+    id: int
+    changed: int
+
+
+@dataclass(slots=True)
+class Writing:
+    """One file that may come in, and what its rows need."""
+
+    number: int
+    submission: Submission
+    place: Place
+    old: Any  # the row its name has already, if any
+    key: bytes  # the version, as conda orders it
+
+    @property
+    def received(self) -> Received:
+        return self.submission.received
+
+    @property
+    def frees(self) -> bool:
+        """Whether the file takes the place of one that counts."""
+        return self.old is not None and self.old.deleted_at is None
+
+
+def write(session: Session, home: Home, writings: Sequence[Writing]) -> dict[int, Published]:
+    """Every row of files that may come in; `{submission's number: outcome}`."""
+    run = session.connection().execute
+    run(GROW, {"channel_id": home.gate.id, "files": home.files, "bytes": home.grown})
+    touched: dict[str, list[Writing]] = {}
+    for writing in writings:
+        touched.setdefault(writing.submission.place[0], []).append(writing)
+    for mine in touched.values():
+        mine[0].place.changed += 1  # the place is shared
+    run(BUMP, [{"subdir_id": mine[0].place.id, "change": mine[0].place.changed} for mine in touched.values()])
+    packages = write_packages(session, home.gate.id, writings)
+    ids = write_artifacts(session, home.gate.id, packages, writings)
+    write_contents(session, ids, writings)
+    sweep.keep(session, [keys.package(writing.received.digest.sha256).path for writing in writings])
+    audit.notes(session, [line(home.gate.id, writing) for writing in writings])
+    outcomes: dict[int, Published] = {}
+    for mine in touched.values():
+        place = mine[0].place
+        names = {writing.received.facts.name for writing in mine}
+        now = max(writing.submission.now for writing in mine)
+        failed = index.write_shards(session, place.id, place.changed, names, now=now)
+        for writing in mine:
+            outcomes[writing.number] = outcome(
+                home,
+                writing,
+                indexed_at=writing.submission.now,
+                change=place.changed,
+                created=True,
+                indexed=writing.received.facts.name not in failed,
+            )
+    return outcomes
+
+
+def write_packages(session: Session, channel_id: int, writings: Sequence[Writing]) -> dict[str, int]:
+    """The packages' rows, made if need be and brought up to date, if no newer version is there; `{name: id}`."""
+    run = session.connection().execute
+    mine: dict[str, list[Writing]] = {}
+    for writing in writings:
+        mine.setdefault(writing.received.facts.name, []).append(writing)
+    found: dict[str, tuple[int, bytes]] = {}
+    for names in sweep.batched(mine):
+        rows = run(PACKAGES, {"channel_id": channel_id, "names": names})
+        found |= {name: (package_id, version_key) for name, package_id, version_key in rows}
+    fresh, shown, counted = [], [], []
+    for name, files in mine.items():
+        newest = max(reversed(files), key=lambda writing: writing.key)  # of several builds the last
+        now = max(writing.submission.now for writing in files)
+        live = sum(not writing.frees for writing in files)
+        facts = newest.received.facts
+        about = listed(facts.about, facts.record)
+        if name not in found:
+            fresh.append(
+                {
+                    "channel_id": channel_id,
+                    "name": name,
+                    "created_at": now,
+                    "updated_at": now,
+                    "live": live,
+                    "version": facts.version,
+                    "version_key": newest.key,
+                    "summary": about[0],
+                    "licence": about[1],
+                }
+            )
+            continue
+        package_id, version_key = found[name]
+        count = {"package_id": package_id, "files": live, "now": now}
+        if newest.key >= version_key:
+            shown.append(
+                count | {"shown": facts.version, "shown_key": newest.key, "about": about[0], "terms": about[1]}
+            )
+        else:
+            counted.append(count)
+    if shown:
+        run(SHOW_PACKAGE, shown)
+    if counted:
+        run(COUNT_PACKAGE, counted)
+    ids = {name: package_id for name, (package_id, _) in found.items()}
+    if fresh:
+        ids |= dict(run(NEW_PACKAGES, fresh).tuples().all())
+    return ids
+
+
+def listed(about: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str, str]:
+    """Summary and licence, as packages are listed with them."""
+    summary = str(about.get("summary") or "")
+    licence = str(record.get("license") or about.get("license") or "")
+    return summary[:SUMMARY_MAX], licence[:SUMMARY_MAX]
+
+
+def write_artifacts(
+    session: Session, channel_id: int, packages: Mapping[str, int], writings: Sequence[Writing]
+) -> dict[int, int]:
+    """The files' rows; `{submission's number: artifact id}`."""
+    run = session.connection().execute
+    ids: dict[int, int] = {}
+    fresh: dict[tuple[int, str], tuple[int, dict[str, Any]]] = {}
+    for writing in writings:
+        facts, digest = writing.received.facts, writing.received.digest
+        values = {
+            "channel_id": channel_id,
+            "subdir_id": writing.place.id,
+            "package_id": packages[facts.name],
+            "filename": facts.filename,
+            "name": facts.name,
+            "version": facts.version,
+            "version_key": writing.key,
+            "build": facts.build,
+            "build_number": facts.build_number,
+            "section": section_of(writing),
+            "sha256": digest.sha256,
+            "md5": digest.md5,
+            "size": digest.size,
+            "indexed_at": writing.submission.now,
+            "uploaded_by": writing.submission.actor.user_id,
+            "deleted_at": None,
+            "purged_at": None,
+        }
+        if writing.old is None:
+            fresh[writing.place.id, facts.filename] = (writing.number, values)
+            continue
+        ids[writing.number] = writing.old.id
+        make_way(session, writing)
+        run(update(table(Artifact)).where(Artifact.id == writing.old.id).values(values))
+    if fresh:
+        rows = run(NEW_ARTIFACTS, [values for _, values in fresh.values()])
+        ids |= {fresh[subdir_id, filename][0]: artifact_id for subdir_id, filename, artifact_id in rows}
+    return ids
+
+
+def section_of(writing: Writing) -> int:
+    facts = writing.received.facts
+    return int(records.section_of(Filename.parse(facts.filename).extension, facts.needs_v3))
+
+
+def make_way(session: Session, writing: Writing) -> None:
+    """The file is about to be made of other bytes: take away what was known of it, and let the old bytes go if no other
+    file is made of them.
+    """
+    old = writing.old
+    withdraw_record(session, writing.place.id, old.section, old.name, old.filename)
+    other = exists().where(Artifact.sha256 == old.sha256, Artifact.id != old.id, Artifact.purged_at.is_(None))
+    if old.purged_at is None and not session.scalar(select(other)):
+        sweep.retire(session, [keys.package(old.sha256).path], now=writing.submission.now)
+    for kind in (Detail, Attestation):
+        session.execute(delete(kind).where(kind.artifact_id == old.id))
+
+
+def withdraw_record(session: Session, subdir_id: int, section: int, name: str, filename: str) -> None:
+    """Take a file's record out of what will be indexed."""
+    session.execute(
+        delete(Record).where(
+            Record.subdir_id == subdir_id, Record.section == section, Record.name == name, Record.filename == filename
+        )
+    )
+
+
+def write_contents(session: Session, ids: Mapping[int, int], writings: Sequence[Writing]) -> None:
+    """What is known of the files' insides: their records, which are indexed, and the rest, which pages show."""
+    details, entries, attested = [], [], []
+    for writing in writings:
+        facts = writing.received.facts
+        artifact_id = ids[writing.number]
+        entry = entry_of(writing.received, now=writing.submission.now)
+        details.append(
+            {
+                "artifact_id": artifact_id,
+                "about": facts.about,
+                "paths": {"files": facts.paths.files, "size": facts.paths.size, "scripts": facts.paths.scripts},
+                "licences": facts.licences,
+                "recipe": facts.recipe,
+                "warnings": facts.warnings,
+            }
+        )
+        entries.append(
+            {
+                "subdir_id": writing.place.id,
+                "section": section_of(writing),
+                "name": facts.name,
+                "filename": facts.filename,
+                "record": records.json_bytes(entry),
+                "run_exports": records.json_bytes(facts.run_exports) if facts.run_exports else None,
+            }
+        )
+        if writing.received.sidecar is not None:
+            attested.append(
+                {
+                    "artifact_id": artifact_id,
+                    "sidecar": writing.received.sidecar,
+                    "sha256": str(entry["attestations_sha256"]),
+                }
+            )
+    run = session.connection().execute
+    run(NEW_DETAILS, details)
+    run(NEW_RECORDS, entries)
+    if attested:
+        run(NEW_ATTESTATIONS, attested)
+
+
+def entry_of(received: Received, *, now: int) -> dict[str, Any]:
+    """A file's record with what only the server knows of it."""
+    facts, digest = received.facts, received.digest
+    entry: dict[str, Any] = {
+        **facts.record,
+        "md5": digest.md5,
+        "sha256": digest.sha256,
+        "size": digest.size,
+        "indexed_timestamp": now,
+    }
+    if facts.run_exports or facts.needs_v3:
+        # CEP 21, in both projections as rattler's indexer has it: builders need not ask for run_exports.json, where v3
+        # records have no place, so that a missing field there would mean downloading the package to see
+        entry["run_exports"] = facts.run_exports
+    if received.sidecar is not None:
+        entry["attestations_sha256"] = hashlib.sha256(received.sidecar).hexdigest()
+    return entry
+
+
+def line(channel_id: int, writing: Writing) -> dict[str, Any]:
+    """What the audit says of a file that came in."""
+    subdir, filename = writing.submission.place
+    digest = writing.received.digest
+    return audit.line(
+        writing.submission.actor,
+        "artifact.publish" if writing.old is None else "artifact.replace",
+        f"{subdir}/{filename}",
+        now=writing.submission.now,
+        channel_id=channel_id,
+        sha256=digest.sha256,
+        size=digest.size,
+    )
+
+
+def outcome(
+    home: Home, writing: Writing, *, indexed_at: int, change: int, created: bool, indexed: bool = True
+) -> Published:
+    subdir, filename = writing.submission.place
+    digest = writing.received.digest
+    return Published(
+        channel=home.gate.name,
+        subdir=subdir,
+        filename=filename,
+        subdir_id=writing.place.id,
+        change=change,
+        created=created,
+        replaced=created and writing.old is not None,
+        indexed=indexed,
+        sha256=digest.sha256,
+        size=digest.size,
+        indexed_timestamp=indexed_at,
+        warnings=writing.received.facts.warnings,
+    )
+
+
+def show_newest(package: Package, newest: str, *, about: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    """Make these the facts a package is listed with."""
+    package.version, package.version_key = newest, version.sort_key(newest)
+    package.summary, package.licence = listed(about, record)
