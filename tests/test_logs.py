@@ -10,24 +10,28 @@ from fairway.logs import Lines
 
 
 class Out(io.BytesIO):
-    """Remembers each write."""
+    """Remembers each write, and says when so many lines are there."""
 
     def __init__(self):
         super().__init__()
         self.parts = []
+        self.wanted, self.done = 0, None
 
     def write(self, data):
         self.parts.append(bytes(data))
-        return super().write(data)
+        size = super().write(data)
+        if self.getvalue().count(b"\n") == self.wanted:
+            self.done.set_result(None)
+        return size
 
 
 def written(count: int, out: Out) -> list[dict]:
     async def say() -> None:
+        out.wanted, out.done = count, asyncio.get_running_loop().create_future()
         lines = Lines(out)
         for number in range(count):
             lines("request", {"request_id": f"{number:08x}", "path": "/" + "x" * 300})
-        while len(out.getvalue().splitlines()) < count:
-            await asyncio.sleep(0.001)
+        await out.done
 
     asyncio.run(say())
     return [orjson.loads(line) for line in out.getvalue().splitlines()]

@@ -132,6 +132,7 @@ class Fairway:
     def close(self) -> None:
         """Stop the background, write what is still in memory, and let go of everything. May be called twice."""
         self._stop.set()
+        self.lookup.close()
         self.publisher.stop()
         for thread in self._threads:
             thread.join(timeout=30)

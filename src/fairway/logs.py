@@ -118,5 +118,6 @@ class Lines:
             part.append(one)
             size += len(one)
         # a pipe takes so much at once, and whole: lines of several threads and processes do not mix
-        self._out.write(b"".join(part))
-        self._out.flush()
+        if part:
+            self._out.write(b"".join(part))
+            self._out.flush()

@@ -2,26 +2,37 @@
 
 Answers are kept as long as the database says nothing has changed (`Database.stamp`), so a hot request asks no rows at
 all. Entries are only ever read under the stamp they were loaded under: there is nothing to invalidate.
+
+While the database does not answer, what was last known is answered: what may be read of a public channel for as long as
+that lasts, who somebody is for a minute. Nobody waits for it then; one thread asks whether it is back.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+import structlog
+from sqlalchemy import exc, func, select
 from sqlalchemy.orm import Session
 
 from fairway.conda.names import KNOWN_SUBDIRS, MAX_CHANNEL_NAME, MAX_FILENAME
 from fairway.db.engine import Database
 from fairway.db.models import Artifact, Attestation, Pointer, Subdir
+from fairway.errors import Unavailable
 from fairway.registry import access, tokens
 from fairway.registry.access import Gate
 from fairway.registry.actor import INVALID, NOBODY, Actor, Role
 from fairway.registry.flat import Document
 
+log = structlog.get_logger("fairway.lookup")
+
 ENTRIES_MAX = 20_000
+PERSONAL_SECONDS = 60.0  # how long a key that was good stays good while the database is away
+LOOK_SECONDS = 1.0  # how often an absent database is looked for
 MISSING: Any = object()
 ANONYMOUS, REFUSED = tokens.Known(NOBODY, None, None), tokens.Known(INVALID, None, None)
 
@@ -73,9 +84,9 @@ class View:
         place = (load, *key)
         value = self._kept.get(place, MISSING)
         if value is MISSING:
-            if not rows:
+            if not rows and not self._lookup.away:
                 raise Miss
-            value = self._kept[place] = self._lookup.load(load, *key)
+            value = self._kept[place] = self._lookup.load(*place)
         return value
 
     def actor(self, token: str | None, *, rows: bool) -> Actor:
@@ -92,6 +103,15 @@ class View:
         if known.expires_at is not None and known.expires_at <= self._lookup.clock():
             return REFUSED
         return known
+
+    def reader(self, token: str | None, gate: Gate | None, *, rows: bool) -> tokens.Known:
+        """The same for who only wants to read: what is for everybody needs no key, nor a database that knows it."""
+        try:
+            return self.known(token, rows=rows)
+        except Unavailable:
+            if gate is None or not access.may_read(NOBODY, gate, None):
+                raise
+            return ANONYMOUS
 
     def gate(self, channel: str, *, rows: bool) -> Gate | None:
         if len(channel) > MAX_CHANNEL_NAME:
@@ -129,22 +149,84 @@ class View:
 
 
 class Lookup:
-    """Thread-safe. `clock` gives the time in ms."""
+    """Thread-safe. `clock` gives the time in ms. `away` says that the database did not answer lately."""
 
     def __init__(self, database: Database, *, clock: Callable[[], int]) -> None:
         self._database, self.clock = database, clock
         self._view = View(self, None)
+        self._last = Memory(ENTRIES_MAX)
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._outages = 0
+        self.away = False
 
     def view(self) -> View:
         """What holds now. The stamp is read before anything is loaded, so a value is never older than it."""
-        stamp, view = self._database.stamp(), self._view
+        stamp, view = (self._outages, self._database.stamp()), self._view
         if stamp != view.stamp or view.full:
             view = self._view = View(self, stamp)
         return view
 
     def load(self, load: Load, *key: Any) -> Any:
-        with self._database.read() as session:
-            return load(session, *key, now=self.clock()) if load is _known else load(session, *key)
+        """What `load(session, *key)` gives, or gave. Raises: Unavailable."""
+        if not self.away:
+            try:
+                with self._database.read() as session:
+                    value = load(session, *key, now=self.clock()) if load is _known else load(session, *key)
+            except Unavailable as error:
+                if isinstance(error.__cause__, exc.TimeoutError):
+                    raise  # it is busy, not away: an old answer would hide what was acknowledged
+                self._lost()
+            else:
+                self._last.put((load, *key), value)
+                return value
+        value, age = self._last.get((load, *key))
+        if value is MISSING or (load in PERSONAL and age > PERSONAL_SECONDS):
+            raise Unavailable("The database does not answer. Try again in a moment.")
+        return value
+
+    def _lost(self) -> None:
+        with self._lock:
+            if self.away or self._closed.is_set():
+                return
+            self.away = True
+        log.warning("database.away")
+        threading.Thread(target=self._look_again, name="database-away", daemon=True).start()
+
+    def _look_again(self) -> None:
+        started = time.monotonic()
+        while not self._closed.is_set():
+            try:
+                self._database.ping()
+            except Unavailable:
+                self._closed.wait(LOOK_SECONDS)
+                continue
+            self._outages += 1  # in this order: nothing that was only remembered stays in a view
+            self.away = False
+            log.warning("database.back", seconds=round(time.monotonic() - started, 1))
+            return
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+class Memory:
+    """Values and when they were put, in seconds; bounded by forgetting the older half."""
+
+    def __init__(self, most: int) -> None:
+        self._half = most // 2
+        self._new: dict[Any, tuple[Any, float]] = {}
+        self._old: dict[Any, tuple[Any, float]] = {}
+
+    def put(self, place: Any, value: Any) -> None:
+        if len(self._new) >= self._half:
+            self._old, self._new = self._new, {}
+        self._new[place] = (value, time.monotonic())
+
+    def get(self, place: Any) -> tuple[Any, float]:
+        """The value and its age; `MISSING` if there is none."""
+        value, at = self._new.get(place) or self._old.get(place) or (MISSING, 0.0)
+        return value, time.monotonic() - at
 
 
 def _known(session: Session, token: str, *, now: int) -> tokens.Known:
@@ -201,3 +283,7 @@ def _level(session: Session, channel_id: int) -> int:
     return (
         session.scalar(select(func.coalesce(func.sum(Subdir.changed), 0)).where(Subdir.channel_id == channel_id)) or 0
     )
+
+
+PERSONAL = frozenset((_known, _role))
+"""Who somebody is, and what they may: a key that was revoked must not work on for long."""

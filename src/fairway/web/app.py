@@ -63,6 +63,7 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
         lifespan=lifespan,
     )
     api.state.fairway, api.state.metrics = app, metrics
+    api.state.readiness = health.Readiness(app)
     for module in (native, prefix, channels, packages, health, home):
         api.include_router(module.router)
     api.mount("/static", Assets(directory=Path(__file__).parent / "static"))

@@ -34,6 +34,7 @@ from fairway.registry.index import ShardIndex
 from fairway.registry.lookup import File, Miss, Shelf, View
 from fairway.registry.tokens import Known
 from fairway.web.conditional import Slice, Unsatisfiable, asked_slice, http_date, not_modified
+from fairway.web.fetching import Fetching
 from fairway.web.paths import SIDECAR, Asked, What
 from fairway.web.protection import Headers, Protection
 from fairway.web.reply import Reply
@@ -81,6 +82,7 @@ class Files:
     def __init__(self, app: Fairway, protection: Protection) -> None:
         self.app, self.protection = app, protection
         self.hot = Hot()
+        self.fetching, self.shards = Fetching(self.hot), Fetching(self.hot)
         self._turn: View | None = None
         self._channeldata: dict[int, tuple[int, Found]] = {}
         self._flat_waits: dict[int, asyncio.Task[bool]] = {}
@@ -143,10 +145,16 @@ class Files:
         """The gate, and what is behind it. Raises what access.require raises; nothing of the channel has been looked at
         before. Then as `_find`.
         """
-        known = view.known(visit.token, rows=rows)
         gate = view.gate(asked.channel, rows=rows)
+        known = view.reader(visit.token, gate, rows=rows)
         role = None if gate is None else view.role(known.actor, gate.id, rows=rows)
-        access.require(known.actor, Action.READ, gate, role)
+        try:
+            access.require(known.actor, Action.READ, gate, role)
+        except FairwayError:
+            if self.app.lookup.away:
+                # a refusal from memory would tell which hidden names somebody asked for before
+                raise Unavailable("The database does not answer. Try again in a moment.") from None
+            raise
         if gate is None:  # require has raised already; this tells the type checker
             raise NotFound
         return known, gate, self._find(view, asked, gate, rows=rows)
@@ -232,10 +240,11 @@ class Files:
     async def _slow(self, view: View, asked: Asked, gate: Gate) -> Found:
         """What `_find` could not answer at once."""
         if asked.what is What.SHARD:
-            body = await run_sync(index.shard_bytes, self.app.database, gate.id, asked.subdir, asked.name)
-            if body is None:
-                raise NotFound(f"There is no such shard in {gate.name}.")
-            self.hot.put(keys.shard(gate.id, asked.subdir, asked.name).path, body)
+            key = keys.shard(gate.id, asked.subdir, asked.name)
+            try:
+                body = await self.shards.get(key.path, partial(self._shard, gate.id, asked))
+            except BlobMissing:
+                raise NotFound(f"There is no such shard in {gate.name}.") from None
             return Found(asked.name, len(body), keys.BINARY, True, body=body)
         if asked.what is What.CHANNELDATA:
             return await run_sync(self._make_channeldata, gate.id)
@@ -249,6 +258,12 @@ class Files:
             await self._flat(shelf)
             shelf = await run_sync(partial(self._view().shelf, gate.id, asked.subdir, rows=True))
         return self._published(asked, gate, shelf)
+
+    def _shard(self, channel_id: int, asked: Asked) -> bytes:
+        body = index.shard_bytes(self.app.database, channel_id, asked.subdir, asked.name)
+        if body is None:
+            raise BlobMissing
+        return body
 
     async def _flat(self, shelf: Shelf) -> None:
         """Wait, but not long, for the flat documents. All readers of a subdir share one thread."""
@@ -332,8 +347,7 @@ class Files:
         if found.key is None:
             raise BlobMissing
         if found.artifact_id is None and found.size <= LARGEST:
-            body = await run_sync(self.app.blobs.get, found.key)
-            self.hot.put(found.key.path, body)
+            body = await self.fetching.get(found.key.path, partial(self.app.blobs.get, found.key))
             return self._of_body(visit, decided, body)
         try:
             part = asked_slice(visit.headers, found.size, decided.etag)

@@ -31,7 +31,7 @@ class Reply:
         chunks: Iterator[bytes] | None = None,
         size: int = 0,
     ) -> None:
-        self.status, self.head, self.body = status, head, body
+        self.status, self.head, self.body = int(status), head, body  # not the enumeration's member: logs show it
         self.path, self.chunks, self.size = path, chunks, size or len(body)
         self.sent = 0
 
