@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import pwd
 import threading
 import time
 from collections.abc import Mapping
@@ -37,6 +38,10 @@ log = structlog.get_logger("fairway.app")
 FLUSH_SECONDS = 5.0
 JOBS_SECONDS = 30.0
 
+SETTINGS_FILE = "fairway.toml"
+OURS = frozenset(("blobs", "fairway.db", "server.lock", "staging", SETTINGS_FILE))
+"""What Fairway keeps in its data folder."""
+
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
@@ -52,16 +57,14 @@ class Fairway:
         self.now = now_ms
         self._lock: IO[str] | None = None
         make_data_folder(settings.data)
+        check_data_folder(settings.data)
         if serving and settings.on_sqlite:
             self._lock = only_server(settings.data)
         self.database = Database(settings.database)
         if serving or migrate.current(self.database) is None:
             migrate.upgrade(self.database)
-        elif migrate.current(self.database) != migrate.HEAD:
-            raise SetupError(
-                f"The database is at schema {migrate.current(self.database)} and this version of Fairway has {migrate.HEAD}: "
-                "start the server of this version, which migrates it."
-            )
+        else:
+            migrate.require_current(self.database)
         self.blobs = open_store(settings.storage, data=settings.data, options=loaded.storage_options)
         self.staging = open_staging(self.blobs, data=settings.data)
         self.limits = Limits(file_size=settings.max_file_size)
@@ -167,13 +170,44 @@ def make_data_folder(data: Path) -> None:
         raise SetupError(f"The data folder {data} cannot be written by this user.")
 
 
+def check_data_folder(data: Path) -> None:
+    """Raises: SetupError: it is somebody else's: another program's, or another user's."""
+    try:
+        names = {path.name for path in data.iterdir() if not path.name.startswith(".")} - {"lost+found"}
+        owners = {name: (data / name).lstat().st_uid for name in names & OURS}
+    except OSError as error:
+        raise SetupError(f"The data folder {data} cannot be read: {error.strerror}.") from None
+    if names and not owners:
+        raise SetupError(
+            f"The folder {data} holds other things, such as {min(names)}, and was never Fairway's: name an empty one, or put "
+            "a fairway.toml into this one to say that it is meant."
+        )
+    for name in sorted(owners.keys() - {SETTINGS_FILE}):
+        if owners[name] != os.geteuid():
+            # whoever may do everything would leave files behind that the server cannot write
+            raise SetupError(
+                f"{data / name} belongs to the user {user_name(owners[name])}, and this is {user_name(os.geteuid())}: run "
+                f"Fairway as the user {user_name(owners[name])}."
+            )
+
+
+def user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def only_server(data: Path) -> IO[str]:
     """Hold the data folder's lock. The kernel gives it back however the process ends.
 
     Raises: SetupError: another server has it.
     """
     path = data / "server.lock"
-    lock = path.open("a", encoding="ascii")
+    try:
+        lock = path.open("a", encoding="ascii")
+    except OSError as error:
+        raise SetupError(f"The lock {path} cannot be taken: {error.strerror}.") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

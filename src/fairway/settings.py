@@ -130,7 +130,7 @@ def load(options: Mapping[str, Any] | None = None, environ: Mapping[str, str] | 
 def read_file(path: Path, *, required: bool) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if required:
             raise SetupError(f"There is no settings file {path}.") from None
         return {}

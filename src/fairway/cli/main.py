@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -58,6 +59,7 @@ def common(
         False, "--version", help="Say which version this is", callback=version, is_eager=True
     ),
 ) -> None:
+    os.umask(0o077)  # whatever a command leaves on the disk is for the server's user alone
     logs.configure("text", "warning")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -60,8 +60,8 @@ def serve(
         "log_format": log_format,
     }
     loaded = settings_module.load(options)
-    os.umask(0o077)
     logs.configure(loaded.settings.log_format, loaded.settings.log_level)
+    check_address(loaded.settings)
     if loaded.settings.workers > 1:
         serve_many(loaded)
         return
@@ -71,6 +71,20 @@ def serve(
         uvloop.run(serve_one(app))
     finally:
         app.close()
+
+
+def check_address(settings: Settings) -> None:
+    """Try to listen, because granian dies of it in many lines. Raises: SetupError: nobody can listen there."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        raise SetupError(f"Nobody can listen on {settings.host} port {settings.port}: {error.strerror}.") from None
 
 
 async def serve_one(app: Fairway) -> None:

@@ -62,8 +62,10 @@ def upgrade(database: Database, revision: str = HEAD) -> None:
     if at is not None and at not in known():
         raise SetupError(
             f"The database is at schema {at}, which this version of Fairway does not know: it was used by a newer "
-            "version. Install that version, or restore a backup made with this one."
+            "version, or by another program. Install that version, or restore a backup made with this one."
         )
+    if at is None:
+        check_empty(database)
     from alembic import command  # noqa: PLC0415
 
     with translated(), database.writer.begin() as connection:
@@ -73,6 +75,32 @@ def upgrade(database: Database, revision: str = HEAD) -> None:
             take_time(connection)  # minutes, on many rows; and whoever starts meanwhile waits for it
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
         command.upgrade(config_for(connection), revision)
+
+
+def require_current(database: Database) -> None:
+    """For what must not change the schema under a running server. Raises: SetupError: it is another schema."""
+    at = current(database)
+    if at == HEAD:
+        return
+    if at not in known():
+        raise SetupError(
+            f"The database is at schema {at} and this version of Fairway has {HEAD}: it was used by a newer version, so use "
+            "the commands of that version."
+        )
+    raise SetupError(
+        f"The database is at schema {at} and this version of Fairway has {HEAD}: start the server of this version, which "
+        "migrates it."
+    )
+
+
+def check_empty(database: Database) -> None:
+    """Raises: SetupError: the tables of something else are in the database."""
+    with translated(), database.reader.connect() as connection:
+        tables = set(inspect(connection).get_table_names()) - {VERSIONS.name}
+    if tables:
+        raise SetupError(
+            f"The database holds tables that are not Fairway's, such as {min(tables)}: give Fairway a database of its own."
+        )
 
 
 def downgrade(database: Database, revision: str) -> None:
