@@ -16,7 +16,7 @@ from fairway.conda import jsontext, zipread
 from fairway.conda.artifact import Contents, Limits, PathsSummary
 from fairway.conda.infofiles import INDEX, InfoFiles, Listing, is_script
 from fairway.conda.streams import Budget, Source, bz2_chunks, zstd_chunks
-from fairway.conda.tarpaths import Tree, shown
+from fairway.conda.tarpaths import FILE, Tree, shown
 from fairway.conda.tarwalk import Totals, walk
 from fairway.conda.zipread import ZipMember, checked
 from fairway.errors import PackageRefused
@@ -43,7 +43,7 @@ def read(
     with links that lead out of the environment.
 
     `Contents.warnings` has, sorted, those of "case_collision" (two paths are one on Windows and macOS; not said of
-    linux packages), "paths_mismatch" (paths.json and payload name different files), "setuid", "symlink_empty" (a link
+    linux packages), "paths_mismatch" (paths.json and payload have other files, or files of other sizes), "setuid", "symlink_empty" (a link
     that cannot be unpacked), "symlink_escape".
 
     Raises PackageRefused, and nothing else whatever the bytes are (but OSError if `file` cannot be read).
@@ -166,11 +166,14 @@ class _Payload:
         self._info = info
         self._info_code = info_code
         self.scripts: list[str] = []
+        self.sizes: dict[int, int] = {}
         self.info_names: set[int] = set()
         self.info_files = self.info_bytes = 0
         self.other_info = b""
 
     def member(self, path: bytes, kind: int, size: int) -> int:
+        if kind == FILE:
+            self.sizes[hash(path)] = size
         first = path[:1]
         if first in b"iIcC":  # almost no payload begins so
             return self._special(path, kind, size)
@@ -249,8 +252,10 @@ class _Judge:
             self._summary = PathsSummary(files=files, size=size, scripts=scripts)
             return
         self._summary = PathsSummary(files=self._summary.files, size=self._summary.size, scripts=scripts)
-        listed = self._listing.names
-        if not listed <= tree.names or not tree.names - tree.directories - payload.info_names <= listed:
+        listed = self._listing.sizes
+        if not listed.keys() <= tree.names or not tree.names - tree.directories - payload.info_names <= listed.keys():
+            self._warnings.add("paths_mismatch")
+        elif any(listed.get(path, -1) not in (-1, size) for path, size in payload.sizes.items()):
             self._warnings.add("paths_mismatch")
 
     def contents(self) -> Contents:

@@ -167,11 +167,13 @@ class InfoFiles:
 
 
 class Listing:
-    """`info/paths.json` in sum, with a hash of each path (as in `tarpaths.Tree`) to hold against the payload."""
+    """`info/paths.json` in sum. `sizes` has the hash of each path (as in `tarpaths.Tree`) to hold against the payload,
+    with the size in bytes that is listed, or -1.
+    """
 
-    def __init__(self, summary: PathsSummary, names: set[int], *, folded_twice: bool) -> None:
+    def __init__(self, summary: PathsSummary, sizes: dict[int, int], *, folded_twice: bool) -> None:
         self.summary = summary
-        self.names = names
+        self.sizes = sizes
         self.folded_twice = folded_twice
 
 
@@ -182,26 +184,26 @@ def _listing(value: Any, limits: Limits) -> Listing:
         raise PackageRefused("info/paths.json is not a list of paths of version 1.", code="paths_invalid")
     if len(entries) > limits.payload_members:
         raise PackageRefused("info/paths.json lists too many paths.", code="paths_invalid")
-    names: set[int] = set()
+    sizes: dict[int, int] = {}
     folded: set[str] = set()
     scripts = []
     size = 0
     most = limits.payload_size
     for entry in entries:
         path = entry.get("_path") if type(entry) is dict else None
-        length = entry.get("size_in_bytes", 0) if path is not None else None
-        if type(path) is not str or type(length) is not int or not 0 <= length <= most:
+        stated = entry.get("size_in_bytes", 0) if path is not None else None
+        if type(path) is not str or type(stated) is not int or not 0 <= stated <= most:
             raise PackageRefused(f"info/paths.json has an entry that is none: {str(entry)[:80]}.", code="paths_invalid")
         raw = path.encode()
         if b"\\" in raw:
             raise PackageRefused(f"info/paths.json has a path with a backslash: {shown(raw)}.", code="paths_invalid")
         key = hash(clean(raw, limits, code="paths_invalid"))
-        if key in names:
+        if key in sizes:
             raise PackageRefused(f"info/paths.json lists {shown(raw)} twice.", code="paths_invalid")
-        names.add(key)
+        sizes[key] = stated if "size_in_bytes" in entry else -1
         folded.add(path.casefold())
-        size += length
+        size += stated
         if is_script(path):
             scripts.append(path)
     summary = PathsSummary(files=len(entries), size=size, scripts=tuple(sorted(scripts)))
-    return Listing(summary, names, folded_twice=len(folded) != len(names))
+    return Listing(summary, sizes, folded_twice=len(folded) != len(sizes))

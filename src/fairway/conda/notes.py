@@ -5,7 +5,7 @@ SENTENCES = {
     "depends_missing": "its index.json has no 'depends'; it is taken to need nothing",
     "noarch_generic_on_platform": "it says 'noarch: generic' in the subdir of a platform",
     "noarch_legacy": "it says 'noarch: true', which only old packages do",
-    "paths_mismatch": "its paths.json does not name the files it holds",
+    "paths_mismatch": "its paths.json does not name the files it holds, or gives them other sizes",
     "setuid": "it holds files with the setuid, setgid or sticky bit",
     "symlink_empty": "it holds symbolic links that lead nowhere; some clients cannot install it",
     "symlink_escape": "it holds symbolic links that lead out of the environment",
