@@ -130,6 +130,12 @@ def test_zip64_in_local_headers_of_small_members():
     read(f"{STEM}.conda", b.zip_file([replace(entry, zip64=True) for entry in parts()]))
 
 
+def test_times_in_zip_headers():
+    unix = struct.pack("<HHBI", 0x5455, 5, 1, 0)
+    ntfs = struct.pack("<HHIHHQQQ", 10, 32, 0, 1, 24, 0, 0, 0)
+    read(f"{STEM}.conda", b.zip_file([replace(entry, extra=unix + ntfs, central_extra=unix) for entry in parts()]))
+
+
 def test_zip64_end_records():
     entries = parts()
     plain = b.zip_file(entries)

@@ -78,6 +78,9 @@ ZIP = {
     "H30 unicode path": (changed(1, extra=struct.pack("<HHBI", 0x7075, 9, 1, 0) + b"evil"), "zip_extra"),
     "H30 central": (changed(1, central_extra=struct.pack("<HHBI", 0x7075, 9, 1, 0) + b"evil"), "zip_extra"),
     "H30 twice": (changed(1, extra=struct.pack("<HHBHHB", 0x5455, 1, 0, 0x5455, 1, 0)), "zip_extra"),
+    "H30 NTFS times": (changed(1, extra=struct.pack("<HHI", 10, 4, 0)), "zip_extra"),
+    "H30 Unix times": (changed(1, extra=struct.pack("<HHBQ", 0x5455, 9, 1, 0)), "zip_extra"),
+    "H30 no Unix times": (changed(1, extra=struct.pack("<HH", 0x5455, 0)), "zip_extra"),
     "H30 three bytes": (changed(1, extra=b"abc"), "zip_extra"),
     "H30 member comment": (changed(1, comment=b"x"), "zip_extra"),
     **{

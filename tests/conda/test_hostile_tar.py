@@ -3,6 +3,7 @@
 import bz2
 import resource
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.support.hostile import INDEX, changed, code
 
 HIDDEN = Member("hidden", b"x").header()
 DEEP = "/".join("d" * 200)
+LINKED = {"path_type": "hardlink"}
 TARS = {
     **{
         f"H48 {name!r}": ([Member(name)], "tar_path")
@@ -63,10 +65,18 @@ TARS = {
     "H53 hdrcharset": ([pax({"hdrcharset": "BINARY"}), Member("b")], "tar_pax"),
     "H53 length": ([Member("p", b"99 path=a\n", type=b"x"), Member("a")], "tar_pax"),
     "H53 no newline": ([Member("p", b"9 path=ab", type=b"x"), Member("a")], "tar_pax"),
+    "H53 several lines": ([pax({"comment": "a\n12 path=evil"}), Member("a")], "tar_pax"),
+    "H53 global in a directory": (
+        [replace(pax({"comment": "x"}, everywhere=True), name="tmp/Global"), Member("a")],
+        "tar_pax",
+    ),
+    "H53 global, last": ([Member("a"), pax({"comment": "x"}, everywhere=True)], "tar_pax"),
     "H53 huge": ([Member("p", size=64 << 20, type=b"x"), Member("a")], "tar_pax"),
     "H53 last": ([pax({"path": "a"})], "tar_pax"),
     "H54 huge name": ([Member("L", size=64 << 20, type=b"L"), Member("a")], "tar_longname"),
     "H54 huge link": ([Member("K", size=64 << 20, type=b"K"), Member("a")], "tar_longname"),
+    "H54 two NULs": ([long_name("a\0"), Member("a")], "tar_longname"),
+    "H54 NUL inside": ([long_name("a\0b"), Member("a")], "tar_longname"),
     "H54 last": ([long_name("a")], "tar_longname"),
     "H54 twice": ([long_name("a"), long_name("b"), Member("a")], "tar_longname"),
     **{
@@ -93,6 +103,7 @@ TARS = {
     ),
     "H57 by long link": ([long_name("/" + "x" * 200, b"K"), Member("a", type=b"2")], "symlink_escape"),
     "H57 by pax": ([pax({"linkpath": "/x"}), Member("a", type=b"2")], "symlink_escape"),
+    "H58 directory by name only": ([long_name("a"), Member("b/", type=b"\0")], "tar_path"),
     "H58 same": ([Member("a"), Member("a")], "tar_duplicate"),
     "H58 other spelling": ([Member("a/b"), Member("./a//b")], "tar_duplicate"),
     "H58 file, directory": ([Member("a"), Member("a/", type=b"5")], "tar_duplicate"),
@@ -175,17 +186,23 @@ INFO_TARS = {
                 for entries in (
                     ["x"],
                     [{}],
-                    [{"_path": 1}],
-                    [{"_path": "../x"}],
-                    [{"_path": "/x"}],
-                    [{"_path": "a\\b"}],
-                    [{"_path": "c:x"}],
-                    [{"_path": ""}],
-                    [{"_path": "a"}, {"_path": "a"}],
-                    [{"_path": "a"}, {"_path": "./a"}],
-                    [{"_path": "a", "size_in_bytes": -1}],
-                    [{"_path": "a", "size_in_bytes": "1"}],
-                    [{"_path": "a", "size_in_bytes": 2**53}],
+                    [{"_path": 1, **LINKED}],
+                    [{"_path": "../x", **LINKED}],
+                    [{"_path": "/x", **LINKED}],
+                    [{"_path": "a\\b", **LINKED}],
+                    [{"_path": "c:x", **LINKED}],
+                    [{"_path": "", **LINKED}],
+                    [{"_path": "a", **LINKED}, {"_path": "a", **LINKED}],
+                    [{"_path": "a", **LINKED}, {"_path": "./a", **LINKED}],
+                    [{"_path": "a", "size_in_bytes": -1, **LINKED}],
+                    [{"_path": "a", "size_in_bytes": "1", **LINKED}],
+                    [{"_path": "a", "size_in_bytes": 2**53, **LINKED}],
+                    [{"_path": "a", "path_type": None}],
+                    [{"_path": "a", "path_type": "linked"}],
+                    [{"_path": "a", "path_type": "hardlink", "sha256": "0"}],
+                    [{"_path": "a", "path_type": "hardlink", "sha256": 0}],
+                    [{"_path": "a", "path_type": "hardlink", "no_link": "yes"}],
+                    [{"_path": "a", "path_type": "hardlink", "no_link": None}],
                 )
             ),
         )

@@ -83,8 +83,7 @@ def test_what_the_server_knows_better_is_not_taken():
 @pytest.mark.parametrize(
     "nothing",
     [{"license": None, "arch": None, "platform": None, "timestamp": None, "purls": None, "features": None},
-     {"constrains": [], "flags": [], "extra_depends": {}, "track_features": []},
-     {"constrains": None, "track_features": None}],
+     {"constrains": [], "flags": [], "extra_depends": {}, "track_features": []}],
 )  # fmt: skip
 def test_nothing_said_is_not_said(nothing):
     assert judged(**nothing).record == INDEX
@@ -98,6 +97,7 @@ def test_nothing_said_is_not_said(nothing):
         *({"depends": value} for value in ("python", {"a": 1}, [1], [["a"]], 5)),
         *({"constrains": value} for value in ("python", [None])),
         *({key: value} for key in record._TEXTS for value in (1, ["a"], {}, False)),
+        *({key: None} for key in record._NEVER_NULL),
         {"track_features": 1}, {"track_features": [1]}, {"track_features": {}},
         {"purls": "pkg:pypi/a"}, {"purls": ["xx"]}, {"purls": ["pkg:pypi/a b"]}, {"purls": [1]}, {"purls": ["pkg:pypi/%zz"]},
         {"flags": ["CUDA"]}, {"flags": "cuda"}, {"flags": [""]}, {"flags": ["a:b:c"]},

@@ -253,9 +253,11 @@ class _Judge:
             return
         self._summary = PathsSummary(files=self._summary.files, size=self._summary.size, scripts=scripts)
         listed = self._listing.sizes
-        if not listed.keys() <= tree.names or not tree.names - tree.directories - payload.info_names <= listed.keys():
-            self._warnings.add("paths_mismatch")
-        elif any(listed.get(path, -1) not in (-1, size) for path, size in payload.sizes.items()):
+        if (
+            not listed.keys() <= tree.names
+            or not tree.names - tree.directories - payload.info_names <= listed.keys()
+            or any(listed.get(path, -1) not in (-1, size) for path, size in payload.sizes.items())
+        ):
             self._warnings.add("paths_mismatch")
 
     def contents(self) -> Contents:

@@ -30,6 +30,8 @@ _LICENCES_TOGETHER = 8  # licences may take this many times the size of one text
 
 _RUN_EXPORTS = frozenset({"weak", "strong", "weak_constrains", "strong_constrains", "noarch"})
 _SCRIPT = re.compile(r"bin/\.[^/]*-(?:pre|post)-(?:link|unlink)\.sh|Scripts/\.[^/]*-(?:pre|post)-[^/]*\.bat")
+_PATH_TYPES = ("hardlink", "softlink", "directory")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 # conda writes module and function into a script as they are: nothing but dotted names may pass (rattler #2445).
 _ENTRY_POINT = re.compile(
     r"[ \t]*[A-Za-z0-9_][A-Za-z0-9_.+-]*[ \t]*=[ \t]*[^\W\d]\w*(?:\.[^\W\d]\w*)*[ \t]*:[ \t]*[^\W\d]\w*(?:\.[^\W\d]\w*)*[ \t]*"
@@ -190,20 +192,31 @@ def _listing(value: Any, limits: Limits) -> Listing:
     size = 0
     most = limits.payload_size
     for entry in entries:
-        path = entry.get("_path") if type(entry) is dict else None
-        stated = entry.get("size_in_bytes", 0) if path is not None else None
-        if type(path) is not str or type(stated) is not int or not 0 <= stated <= most:
+        if type(entry) is not dict or not _is_entry(entry, most):
             raise PackageRefused(f"info/paths.json has an entry that is none: {str(entry)[:80]}.", code="paths_invalid")
+        path, stated = entry["_path"], entry.get("size_in_bytes")
         raw = path.encode()
         if b"\\" in raw:
             raise PackageRefused(f"info/paths.json has a path with a backslash: {shown(raw)}.", code="paths_invalid")
         key = hash(clean(raw, limits, code="paths_invalid"))
         if key in sizes:
             raise PackageRefused(f"info/paths.json lists {shown(raw)} twice.", code="paths_invalid")
-        sizes[key] = stated if "size_in_bytes" in entry else -1
+        sizes[key] = -1 if stated is None else stated
         folded.add(path.casefold())
-        size += stated
+        size += stated or 0
         if is_script(path):
             scripts.append(path)
     summary = PathsSummary(files=len(entries), size=size, scripts=tuple(sorted(scripts)))
     return Listing(summary, sizes, folded_twice=len(folded) != len(sizes))
+
+
+def _is_entry(entry: dict[str, Any], most: int) -> bool:
+    """Whether clients can read it: one entry of another type, and rattler installs nothing of the package."""
+    size, digest = entry.get("size_in_bytes"), entry.get("sha256")
+    return (
+        type(entry.get("_path")) is str
+        and entry.get("path_type") in _PATH_TYPES
+        and (size is None or (type(size) is int and 0 <= size <= most))
+        and (digest is None or (type(digest) is str and _SHA256.fullmatch(digest) is not None))
+        and type(entry.get("no_link", False)) is bool
+    )

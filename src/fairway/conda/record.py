@@ -44,6 +44,7 @@ SERVER_KEYS: frozenset[str] = frozenset(
 
 _HASHES = ("md5", "sha256", "attestations_sha256", "legacy_bz2_md5")
 _TEXTS = ("arch", "platform", "license", "license_family", "features", "python_site_packages_path", "preferred_env")
+_NEVER_NULL = ("depends", "constrains", "track_features", "flags", "extra_depends")
 _SAYS_NOTHING: dict[str, Any] = {
     "constrains": [],
     "extra_depends": {},
@@ -164,12 +165,17 @@ def artifact_of(contents: Contents, filename: Filename, *, subdir: str | None, n
 
 
 def _taken(index: dict[str, Any]) -> dict[str, Any]:
-    """The keys that are ours to keep. A null says as much as an absent key, and some clients stop at it."""
+    """The keys that are ours to keep. A null says as much as an absent key, and some clients stop at it; where rattler
+    stops at it in the package itself, it is refused.
+    """
     if len(index) > MAX_KEYS:
         _refuse(f"index.json has more than {MAX_KEYS} keys.")
     for key in ("schema_version", "repodata_revision"):
         if not _is_int(index.get(key, 0), SCHEMA_VERSION) and index[key] is not None:
             _refuse(f"{key} in index.json is not a number from 0 to {SCHEMA_VERSION}.")
+    for key in _NEVER_NULL:
+        if key in index and index[key] is None:
+            _refuse(f"{key} in index.json is null; leave it out, or say an empty one.")
     if has_control(index):
         raise PackageRefused(
             "index.json has control characters, or characters that change the direction of text.", code="text_control"

@@ -93,7 +93,11 @@ def pax(data: bytes, *, everywhere: bool = False) -> dict[bytes, bytes]:
             raise refuse("The package holds a sparse file; store it whole.", "tar_sparse")
         if key in records or key in _PAX_REFUSED:
             raise refuse(f"A pax header has {key[:80].decode(errors='replace')!r} twice or at all.", "tar_pax")
-        records[key] = data[match.end() : end - 1]
+        value = data[match.end() : end - 1]
+        if b"\n" in value:
+            # Rust's tar crate, and so rattler, takes each line for a record: a comment could hold another path
+            raise refuse("A pax header has a value of several lines, which not every reader takes alike.", "tar_pax")
+        records[key] = value
         at = end
     if everywhere and b"size" in records:
         raise refuse("A global pax header gives a size to all files.", "tar_size_conflict")

@@ -131,7 +131,7 @@ def walk(chunks: Iterator[bytes], tree: Tree, visitor: Visitor, *, members: int,
     totals = Totals()
     pending = _Pending()
     extended = False
-    count = 0
+    count, spoken = 0, -1  # members so far, and when the last global header came
     while True:
         header = feed.block()
         if header == _ZERO:
@@ -141,13 +141,14 @@ def walk(chunks: Iterator[bytes], tree: Tree, visitor: Visitor, *, members: int,
         mode, size = tarheader.check(header)
         kind = _KINDS.get(header[156])
         if kind is None:
-            extended = _extend(header[156], size, feed, pending)
+            extended = _extend(header, size, feed, pending)
             if extended:
                 continue
         count += 1
         if count > members:
             raise refuse(f"The package holds more than {members} files.", "too_many_members")
         if kind is None:
+            spoken = count
             continue
         if extended:
             path, target, size = _merge(header, size, pending)
@@ -171,8 +172,8 @@ def walk(chunks: Iterator[bytes], tree: Tree, visitor: Visitor, *, members: int,
             visitor.data(path, _beginning(feed, wanted, size))
         elif size:
             feed.skip((size + 511) & -512)
-    if extended:
-        _dangling(pending)
+    if extended or spoken == count:  # tarfile ends with an error also after a global header
+        _dangling(pending, of_all=spoken == count)
     _finish(feed)
     tree.finish()
     return totals
@@ -200,8 +201,9 @@ def _text(field: bytes) -> bytes:
     return field if end < 0 else field[:end]
 
 
-def _extend(kind: int, size: int, feed: _Feed, pending: _Pending) -> bool:
+def _extend(header: bytes, size: int, feed: _Feed, pending: _Pending) -> bool:
     """Read a header that speaks of the next one; False for a global one, which speaks of nothing we accept."""
+    kind = header[156]
     if kind == _SPARSE:
         raise refuse("The package holds a sparse file; store it whole.", "tar_sparse")
     code = "tar_longname" if kind in (_LONG_NAME, _LONG_LINK) else "tar_pax"
@@ -216,12 +218,17 @@ def _extend(kind: int, size: int, feed: _Feed, pending: _Pending) -> bool:
         raise refuse("A file has both a pax header and a GNU long name, or two pax headers.", "tar_pax")
     data = feed.take(size)
     if kind == _PAX_GLOBAL:
+        if b"/" in _name(header).removeprefix(b"././"):
+            # rattler makes the directories of that name, as of any member's; "././@PaxHeader" is Python's
+            raise refuse("A global pax header has the name of a directory, which some readers make.", "tar_pax")
         tarheader.pax(data, everywhere=True)
         return False
     if kind == _PAX:
         pending.pax = tarheader.pax(data)
         return True
-    text = data.rstrip(b"\0")
+    text = data.removesuffix(b"\0")  # readers differ on what a second one means
+    if b"\0" in text:
+        raise refuse("A GNU long name has a NUL in it.", "tar_longname")
     if (pending.name if kind == _LONG_NAME else pending.link) is not None or not text:
         raise refuse("A file has two GNU long names, or an empty one.", "tar_longname")
     if kind == _LONG_NAME:
@@ -234,6 +241,9 @@ def _extend(kind: int, size: int, feed: _Feed, pending: _Pending) -> bool:
 def _merge(header: bytes, size: int, pending: _Pending) -> tuple[bytes, bytes | None, int]:
     """Path, link target and size of a member that extended headers spoke of."""
     name, link = pending.name, pending.link
+    if header[156] == 0 and _name(header)[-1:] == b"/":
+        # the oldest way to write a directory, which tarfile knows, whatever name the extended header gives
+        raise refuse("A tar header says directory by its name and file by its type.", "tar_path")
     if pending.pax:
         name = pending.pax.get(b"path")
         link = pending.pax.get(b"linkpath")
@@ -242,8 +252,8 @@ def _merge(header: bytes, size: int, pending: _Pending) -> tuple[bytes, bytes | 
     return _name(header) if name is None else name, link, size
 
 
-def _dangling(pending: _Pending) -> NoReturn:
-    code = "tar_longname" if pending.pax is None else "tar_pax"
+def _dangling(pending: _Pending, *, of_all: bool) -> NoReturn:
+    code = "tar_pax" if of_all or pending.pax is not None else "tar_longname"
     raise refuse("The package's archive ends after a header that speaks of a next one.", code)
 
 

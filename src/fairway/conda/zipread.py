@@ -33,9 +33,9 @@ _MAX32 = 0xFFFFFFFF
 _ENCRYPTED = 0x2041  # traditional, strong, masked headers
 _DESCRIPTOR = 0x0008
 _PATCHED = 0x0020
-_ZIP64 = 0x0001
+_ZIP64, _NTFS, _TIMES = 0x0001, 0x000A, 0x5455
 # Times and Unix ids, which name and size nothing.
-_HARMLESS_EXTRA = frozenset({_ZIP64, 0x000A, 0x5455, 0x5855, 0x7855, 0x7875})
+_HARMLESS_EXTRA = frozenset({_ZIP64, _NTFS, _TIMES, 0x5855, 0x7855, 0x7875})
 _LOOK_AT = 16  # entries read to name what is wrong; more are refused unread
 
 
@@ -199,11 +199,21 @@ def _extra(data: bytes) -> bytes | None:
         length = int.from_bytes(data[at + 2 : at + 4], "little")
         if at + 4 + length > len(data) or kind not in _HARMLESS_EXTRA or kind in seen:
             raise PackageRefused("A member of the .conda file has an extra field we do not accept.", code="zip_extra")
+        if not _is_timely(kind, data[at + 4 : at + 4 + length]):
+            raise PackageRefused("A member of the .conda file has times that cannot be read.", code="zip_extra")
         seen.add(kind)
         if kind == _ZIP64:
             zip64 = data[at + 4 : at + 4 + length]
         at += 4 + length
     return zip64
+
+
+def _is_timely(kind: int, field: bytes) -> bool:
+    """Whether times are written as they have to be: rattler stops at others, though nobody needs them."""
+    if kind == _TIMES:
+        count = field[0].bit_count() if field else 0
+        return bool(field) and field[0] < 8 and len(field) in (5, 1 + 4 * count)  # the directory has but the first
+    return kind != _NTFS or (len(field) == 32 and field[4:8] == b"\1\0\x18\0")
 
 
 def _widen(zip64: bytes | None, fields: tuple[int, ...]) -> tuple[int, ...]:
