@@ -8,82 +8,17 @@ which must then agree.
 from __future__ import annotations
 
 import bz2
-import json
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.fuzz.choices import Choices, chance, pick
+from tests.fuzz.metadata import METADATA
+from tests.fuzz.model import Model, base, packed, some_path
 from tests.support import builders as b
 from tests.support.builders import Entry, Member, long_name, pax
 
-NAMES = ("demo", "_x86-thing", "a", "lib.z-2", "r-base_9")
-VERSIONS = ("1.0", "1!2.0+cu12", "0", "1.2.3a4", "7.post1")
-BUILDS = ("0", "h0_0", "py311_1", "cuda12.4_mpi+x_3")
-DEPENDS = ("python >=3.11", "numpy 1.26.*", "libz", "__glibc >=2.17", "b >=1,<2|>3", "c 1.0 h1_0", "d[version='>=1']")
-PIECES = (
-    "a",
-    "b",
-    "lib",
-    "bin",
-    "share",
-    "x.so",
-    "Ä",
-    "日本",
-    "e" * 60,
-    "f" * 130,
-    ".hidden",
-    "A",
-    "c d",
-    "info2",
-    "-x",
-    "z" * 255,
-)
-SIZES = (0, 1, 3, 511, 512, 513, 1024, 5000)
 NUMBERS = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
-JSON_VALUES = (
-    None, True, False, 0, -1, 1, 1.0, 2**31, 2**53, 2**53 + 1, -(2**53), 10**18, "", "x", "0", "noarch", "\n", "\0", "\u202e",
-    "\x1b[0m", [], {}, [None], ["x"], [1], {"a": 1}, [[[]]], "x" * 3000,
-)  # fmt: skip
-INDEX_KEYS = (
-    "name", "version", "build", "build_number", "depends", "constrains", "subdir", "noarch", "timestamp", "license",
-    "arch", "platform", "track_features", "features", "purls", "flags", "extra_depends", "sha256", "md5", "size", "url",
-    "fn", "signatures", "schema_version", "repodata_revision", "python_site_packages_path", "run_exports", "unknown",
-    "__proto__", "legacy_bz2_md5", "preferred_env", "license_family",
-)  # fmt: skip
-
-
-@dataclass
-class Model:
-    """A package before it is packed."""
-
-    name: str
-    version: str
-    build: str
-    extension: str
-    subdir: str
-    index: Any
-    files: dict[str, bytes]
-    documents: dict[str, Any] = field(default_factory=dict)  # info/ files beside index.json; None removes
-    payload: list[Member | bytes] = field(default_factory=list)
-    info: list[Member | bytes] = field(default_factory=list)
-    ends: dict[str, bytes] = field(default_factory=dict)
-    compress: dict[str, Callable[[bytes], bytes]] = field(default_factory=dict)
-    entries: Callable[[list[Entry]], list[Entry]] = lambda entries: entries
-    zip_options: dict[str, Any] = field(default_factory=dict)
-    touch_tar: dict[str, Callable[[bytes], bytes]] = field(default_factory=dict)
-    touch_packed: dict[str, Callable[[bytes], bytes]] = field(default_factory=dict)
-    touch_file: Callable[[bytes], bytes] = bytes
-    story: list[str] = field(default_factory=list)
-
-    @property
-    def stem(self) -> str:
-        return f"{self.name}-{self.version}-{self.build}"
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        return ("info", "pkg") if self.extension == ".conda" else ("pkg",)
 
 
 @dataclass(frozen=True)
@@ -100,81 +35,6 @@ def mutant(choices: Choices) -> Mutant:
         model.story.append(change.__name__)
         change(model, choices)
     return Mutant(model.stem + model.extension, packed(model), tuple(model.story))
-
-
-# --- good ones -----------------------------------------------------------------------------------------------------
-
-
-def base(choices: Choices) -> Model:
-    name, version, build = pick(choices, NAMES), pick(choices, VERSIONS), pick(choices, BUILDS)
-    subdir = pick(choices, ("noarch", "linux-64", "win-64", "osx-arm64"))
-    depends = [pick(choices, DEPENDS) for _ in range(choices.number(0, 2))]
-    files = {some_path(choices): some_bytes(choices) for _ in range(choices.number(0, 4))}
-    tops = {path.split("/")[0] for path in files if "/" in path}
-    files = {path: data for path, data in files.items() if not any(other.startswith(path + "/") for other in files)}
-    index = b.index_json(name, version, build, subdir=subdir, depends=depends)
-    model = Model(name, version, build, pick(choices, (".conda", ".conda", ".tar.bz2")), subdir, index, files)
-    writer = pick(choices, (b.tar_members, pax_members, prefix_members))
-    model.payload += writer(files)
-    if tops and chance(choices, 20):
-        model.payload = [Member(f"{top}/", type=b"5", mode=0o755) for top in sorted(tops)] + model.payload
-    if chance(choices, 40):
-        model.documents["info/about.json"] = {"summary": "A demo", "home": "https://example.org"}
-    if chance(choices, 20):
-        model.documents["info/run_exports.json"] = pick(choices, ({"weak": ["demo"]}, ["demo"], {"noarch": []}))
-    if chance(choices, 20):
-        model.documents["info/licenses/LICENSE"] = b"free"
-    return model
-
-
-def some_path(choices: Choices) -> str:
-    return "/".join(pick(choices, PIECES) for _ in range(choices.number(1, 4)))
-
-
-def some_bytes(choices: Choices) -> bytes:
-    size = pick(choices, SIZES)
-    return choices.data(size) if chance(choices, 30) else b"text" * (size // 4) + b"t" * (size % 4)
-
-
-def pax_members(files: dict[str, bytes]) -> list[Member]:
-    members: list[Member] = []
-    for path, data in files.items():
-        members += [pax({"path": path, "mtime": "1700000000.5"}), Member(path.encode()[:100], data)]
-    return members
-
-
-def prefix_members(files: dict[str, bytes]) -> list[Member]:
-    """As ustar splits a long path, where it can."""
-    members: list[Member] = []
-    for path, data in files.items():
-        raw = path.encode()
-        cut = next(
-            (i for i in range(len(raw)) if raw[i : i + 1] == b"/" and i <= 155 and 0 < len(raw) - i - 1 <= 100), 0
-        )
-        if len(raw) <= 100 or not cut:
-            members += b.tar_members({path: data})
-        else:
-            members.append(Member(raw[cut + 1 :], data, prefix=raw[:cut]))
-    return members
-
-
-# --- packing -------------------------------------------------------------------------------------------------------
-
-
-def packed(model: Model) -> bytes:
-    documents = {"info/index.json": model.index, "info/paths.json": b.paths_json(model.files), **model.documents}
-    info = {path: b.json_bytes(value) for path, value in documents.items() if value is not None}
-    members = [*b.tar_members(info), *model.info]
-    if model.extension == ".tar.bz2":
-        return model.touch_file(part(model, "pkg", [*members, *model.payload], bz2.compress))
-    entries = b.conda_entries(model.stem, part(model, "info", members, b.zst), part(model, "pkg", model.payload, b.zst))
-    return model.touch_file(b.zip_file(model.entries(entries), **model.zip_options))
-
-
-def part(model: Model, name: str, members: list[Member | bytes], compress: Callable[[bytes], bytes]) -> bytes:
-    tar = b.tar(members, model.ends.get(name, b.END_OF_TAR))
-    tar = model.touch_tar.get(name, bytes)(tar)
-    return model.touch_packed.get(name, bytes)(model.compress.get(name, compress)(tar))
 
 
 # --- mutations -----------------------------------------------------------------------------------------------------
@@ -443,115 +303,6 @@ def conda_metadata(model: Model, choices: Choices) -> None:
     model.entries = lambda entries: b.changed(entries, 0, data=text)
 
 
-def index_value(model: Model, choices: Choices) -> None:
-    if isinstance(model.index, dict):
-        model.index = {**model.index, pick(choices, INDEX_KEYS): pick(choices, JSON_VALUES)}
-
-
-def index_missing_key(model: Model, choices: Choices) -> None:
-    if isinstance(model.index, dict):
-        key = pick(choices, sorted(model.index))
-        model.index = {name: value for name, value in model.index.items() if name != key}
-
-
-def dependency(model: Model, choices: Choices) -> None:
-    spec = pick(choices, (
-        "python", "python=3.11", "python ==3.11", "python>=3", "python >= 3", "a  >=1", "a =1.0", "a 1.*", "a *", "a * *_cpython", "A >=1",
-        "a >=1 ", " a", "a >=1,", "a |>=1", "a !=1", "a ~=1.2", "a[build=h*]", "a[version='>=1',build=x]", "c::a", "a=1=h", "a 1 2 3", "",
-        "a;b", "a # x", "a\nb", "https://x/y-1-0.conda", "@a", "a >=1.2.*", "a[md5=x]", "a[when='b']", "a >=1|<2,!=1.5", "a ==1.0.*", "a 1.0=h0",
-        "a (>=1)", "a >1e5", "a >=1!2", "*", "a[extras=[b]]", "a  1.0  h0",
-    ))  # fmt: skip
-    key = pick(choices, ("depends", "constrains"))
-    if isinstance(model.index, dict):
-        model.index = {**model.index, key: [spec]}
-
-
-def json_text(model: Model, choices: Choices) -> None:
-    """The text of a document changed as text."""
-    path = pick(choices, ("info/index.json", "info/paths.json", "info/about.json"))
-    value = model.index if path == "info/index.json" else model.documents.get(path, b.paths_json(model.files))
-    text = value if isinstance(value, bytes) else json.dumps(value).encode()
-    inner = text.strip()[1:-1]
-    again = pick(choices, (
-        b" " + text + b"\r\n\t", b"\xef\xbb\xbf" + text, b'{"name": "x", ' + inner + b"}", text.replace(b":", b" :\n"), text + b"x",
-        b'{"x": NaN, ' + inner + b"}", b'{"x": 1e400, ' + inner + b"}", b'{"x": -0, ' + inner + b"}", b'{"x": 1E5, ' + inner + b"}",
-        b'{"x": "\\ud800", ' + inner + b"}", b'{"x": "\\ud83d\\ude00", ' + inner + b"}", b'{"x": "\\u0000", ' + inner + b"}",
-        b'{"\\u0078": 1, "x": 2, ' + inner + b"}", b'{"x": ' + b"[" * 31 + b"]" * 31 + b", " + inner + b"}", text.replace(b"a", b"\\u0061"),
-        b'{"x": ' + b"[" * 33 + b"]" * 33 + b", " + inner + b"}", text.decode("latin-1").encode("utf-16"), text[:-1] + b",}", text[:-1], b"",
-        b'{"x": 9007199254740993, ' + inner + b"}", b'{"x": "\xff", ' + inner + b"}", b"// x\n" + text, text.replace(b'"', b"'"),
-        b'{"x": "\xed\xa0\x80", ' + inner + b"}", b'{"x": "\t", ' + inner + b"}", b'{"x": 01, ' + inner + b"}", b'{"x": "\x7f", ' + inner + b"}",
-    ))  # fmt: skip
-    if path == "info/index.json":
-        model.index = again
-    else:
-        model.documents[path] = again
-
-
-def paths_entry(model: Model, choices: Choices) -> None:
-    listing = b.paths_json(model.files)
-    entry: dict[str, Any] = {"_path": "more", "path_type": "hardlink", "sha256": "0" * 64, "size_in_bytes": 1}
-    if listing["paths"] and chance(choices, 60):
-        entry = listing["paths"].pop()
-    key = pick(
-        choices,
-        (
-            "_path",
-            "path_type",
-            "sha256",
-            "size_in_bytes",
-            "no_link",
-            "file_mode",
-            "prefix_placeholder",
-            "sha256_in_prefix",
-        ),
-    )
-    values = (
-        *JSON_VALUES,
-        "more",
-        "../x",
-        "/x",
-        "a\\b",
-        "softlink",
-        "directory",
-        "hardlink",
-        "binary",
-        "text",
-        "F" * 64,
-        "./more",
-        "more/",
-    )
-    if chance(choices, 80):
-        entry = {**entry, key: pick(choices, values)}
-    else:
-        entry.pop(key, None)
-    listing["paths"].append(entry)
-    if chance(choices, 10):
-        listing[pick(choices, ("paths_version", "paths", "extra"))] = pick(choices, JSON_VALUES)
-    model.documents["info/paths.json"] = listing
-
-
-def document_value(model: Model, choices: Choices) -> None:
-    path = pick(
-        choices,
-        ("info/about.json", "info/run_exports.json", "info/link.json", "info/paths.json", "info/repodata_record.json"),
-    )
-    run_exports = (
-        {"weak": ["a", "b >=1"]},
-        {"strong": ["x"]},
-        {"weak": "x"},
-        {"other": []},
-        ["a", 1],
-        {"weak_constrains": ["a <2"]},
-    )
-    points = ["a = b:c"], ["a=b.c:d.e"], ["a = b:c;x"], ["a"], [1], "a = b:c"
-    links = [{"noarch": {"type": "python", "entry_points": point}, "package_metadata_version": 1} for point in points]
-    model.documents[path] = pick(choices, (*JSON_VALUES, *run_exports, *links, {"summary": "\x1b[31m", "home": ["x"]}))
-
-
-def renamed(model: Model, choices: Choices) -> None:
-    model.name, model.version, model.build = pick(choices, NAMES), pick(choices, VERSIONS), pick(choices, BUILDS)
-
-
 def edited(data: bytes, choices: Choices) -> bytes:
     """Bytes changed, dropped, repeated or cut off, one to three times."""
     out = bytearray(data)
@@ -612,9 +363,8 @@ def bytes_spliced(model: Model, choices: Choices) -> None:
 
 
 MUTATIONS = (
-    odd_path, odd_path, link, link, member_kind, member_field, member_field, member_magic, checksum, pax_header, pax_header,
-    gnu_name, repeated, directory, tar_end, zstd_stream, zstd_stream, bz2_stream, zip_layout, zip_field, zip_field, zip_extra,
-    zip_attributes, conda_metadata, index_value, index_value, index_missing_key, dependency, dependency, json_text, json_text,
-    paths_entry, paths_entry, document_value, renamed, bytes_of_tar, bytes_of_header, bytes_of_header, bytes_of_stream,
-    bytes_of_file, bytes_spliced,
+    *METADATA, odd_path, odd_path, link, link, member_kind, member_field, member_field, member_magic, checksum, pax_header,
+    pax_header, gnu_name, repeated, directory, tar_end, zstd_stream, zstd_stream, bz2_stream, zip_layout, zip_field, zip_field,
+    zip_extra, zip_attributes, conda_metadata, bytes_of_tar, bytes_of_header, bytes_of_header, bytes_of_stream, bytes_of_file,
+    bytes_spliced,
 )  # fmt: skip
