@@ -76,6 +76,10 @@ TARS = {
     "H54 huge name": ([Member("L", size=64 << 20, type=b"L"), Member("a")], "tar_longname"),
     "H54 huge link": ([Member("K", size=64 << 20, type=b"K"), Member("a")], "tar_longname"),
     "H54 two NULs": ([long_name("a\0"), Member("a")], "tar_longname"),
+    "H54 goes on in the padding": (
+        [replace(long_name("ab"), data=b"", size=2).header(), b"ab".ljust(512, b"c"), Member("a")],
+        "tar_longname",
+    ),
     "H54 NUL inside": ([long_name("a\0b"), Member("a")], "tar_longname"),
     "H54 last": ([long_name("a")], "tar_longname"),
     "H54 twice": ([long_name("a"), long_name("b"), Member("a")], "tar_longname"),

@@ -216,7 +216,8 @@ def _extend(header: bytes, size: int, feed: _Feed, pending: _Pending) -> bool:
         raise refuse(f"An extended tar header has {size} bytes; at most {_META_SIZE} are allowed.", code)
     if pending.pax is not None or (kind in (_PAX, _PAX_GLOBAL) and (pending.name, pending.link) != (None, None)):
         raise refuse("A file has both a pax header and a GNU long name, or two pax headers.", "tar_pax")
-    data = feed.take(size)
+    padded = feed.take((size + 511) & -512)
+    data = padded[:size]
     if kind == _PAX_GLOBAL:
         if b"/" in _name(header).removeprefix(b"././"):
             # rattler makes the directories of that name, as of any member's; "././@PaxHeader" is Python's
@@ -227,8 +228,9 @@ def _extend(header: bytes, size: int, feed: _Feed, pending: _Pending) -> bool:
         pending.pax = tarheader.pax(data)
         return True
     text = data.removesuffix(b"\0")  # readers differ on what a second one means
-    if b"\0" in text:
-        raise refuse("A GNU long name has a NUL in it.", "tar_longname")
+    # tarfile reads on to a NUL where the name has none, into the padding
+    if b"\0" in text or (text == data and padded[size : size + 1] not in (b"", b"\0")):
+        raise refuse("A GNU long name has a NUL in it, or does not end where its size says.", "tar_longname")
     if (pending.name if kind == _LONG_NAME else pending.link) is not None or not text:
         raise refuse("A file has two GNU long names, or an empty one.", "tar_longname")
     if kind == _LONG_NAME:
