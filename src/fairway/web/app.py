@@ -104,6 +104,10 @@ class Dispatch:
         first, _, rest = visit.place.path.lstrip("/").partition("/")
         if visit.token_in_path and not reading:
             await not_here(scope, receive, send, "A key in the path can only read; send it as a header to write.")
+        elif visit.method == "PUT" and (wanted := native.understand(visit.place.path, scope["query_string"])):
+            visit.route = wanted.route
+            answer = await native.put(Request({**scope, "app": self.router}, receive), wanted)
+            await answer(scope, receive, send)
         elif asked is None:
             await self.router(scope, receive, send)
             route = scope.get("route")

@@ -22,6 +22,7 @@ from fairway.registry import access
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.registry.publish import Offer, Published
+from fairway.web.deps import actor_of, app_of
 
 BUFFER = 1 << 20
 IDLE_SECONDS = 30.0
@@ -30,10 +31,19 @@ DRAIN_BYTES = 64 << 20
 DRAIN_SECONDS = 20.0
 
 
-def may_upload(app: Fairway, actor: Actor, channel: str) -> None:
-    """Raises as access.require does. Before a byte of the body is read."""
+async def begin(request: Request, channel: str) -> tuple[Actor, StagedFile]:
+    """Who uploads, if they may, and a place for the file. Before a byte of the body is read.
+
+    Raises as access.require does; StorageFull, Unavailable.
+    """
+    return await run_sync(_begin, request, channel)
+
+
+def _begin(request: Request, channel: str) -> tuple[Actor, StagedFile]:
+    app, actor = app_of(request), actor_of(request)
     with app.database.read() as session:
         access.channel_for(session, actor, Action.UPLOAD, channel)
+    return actor, app.staging.open(app.settings.max_file_size)
 
 
 def announced(request: Request, app: Fairway) -> None:
@@ -79,20 +89,24 @@ class Buffered:
         self._waiting.append(piece)
         self._size += len(piece)
 
-    async def settle(self, *, least: int = BUFFER) -> None:
-        if self._size >= least and self._waiting:
+    async def settle(self) -> None:
+        """Let nobody's body fill the memory."""
+        if self._size >= BUFFER:
+            await run_sync(self.flush)
+
+    def flush(self) -> None:
+        """Hand over what is left. For a thread that may wait for the disk."""
+        if self._waiting:
             data = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
             self._waiting, self._size = [], 0
-            await run_sync(self._staged.write, data)
+            self._staged.write(data)
 
 
-async def stage_raw(request: Request, staged: StagedFile) -> None:
-    """The whole body into the staged file. Raises: TooLarge, StorageFull, Malformed."""
-    buffered = Buffered(staged)
+async def stage_raw(request: Request, body: Buffered) -> None:
+    """The whole body towards the staged file. Raises: TooLarge, StorageFull, Malformed."""
     async for chunk in chunks(request):
-        buffered.write(chunk)
-        await buffered.settle()
-    await buffered.settle(least=0)
+        body.write(chunk)
+        await body.settle()
 
 
 async def drain(request: Request) -> None:
@@ -106,9 +120,17 @@ async def drain(request: Request) -> None:
                     return
 
 
-async def take(app: Fairway, actor: Actor, staged: StagedFile, offer: Offer) -> Published:
-    """Publish a staged file. Raises as registry.publish.accept does."""
-    return await run_sync(app.take, actor, staged, replace(offer, sha256=checked_sha256(offer.sha256)))
+async def take(app: Fairway, actor: Actor, staged: StagedFile, body: Buffered, offer: Offer) -> Published:
+    """Publish a staged file, once the rest of its body is in it: in one go, because each way to a thread and back costs
+    a small upload as much as its hashes do. Raises as registry.publish.accept does.
+    """
+    offer = replace(offer, sha256=checked_sha256(offer.sha256))
+
+    def finish() -> Published:
+        body.flush()
+        return app.take(actor, staged, offer)
+
+    return await run_sync(finish)
 
 
 def checked_sha256(text: str | None) -> str | None:

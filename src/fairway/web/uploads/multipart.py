@@ -59,7 +59,6 @@ class Form:
             raise Malformed("The multipart body is broken.", code="multipart_invalid") from None
         if not self._ended or self.file is None:
             raise Malformed("The form has no field 'file' that ends.", code="multipart_invalid")
-        await self._into.settle(least=0)
 
     def _part_begin(self) -> None:
         self._parts += 1

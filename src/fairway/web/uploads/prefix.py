@@ -6,10 +6,8 @@ again. 409 on a name that exists, whatever its bytes, is what makes their `--ski
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
-from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
@@ -39,16 +37,16 @@ FORM = {
 async def upload_prefix(
     request: Request,
     app: App,
-    actor: Who,
     channel: str,
     force: Annotated[bool, Query(description="Replace a file of this name, where the channel allows it")] = False,
 ) -> Response:
     """Upload a package: a form with the part `file`, or the raw file with the headers X-File-Name and X-File-SHA256."""
-    await run_sync(partial(intake.may_upload, app, actor, channel))
-    intake.announced(request, app)
-    with await run_sync(app.staging.open, app.settings.max_file_size) as staged:
+    actor, staged = await intake.begin(request, channel)
+    with staged:
+        intake.announced(request, app)
+        body = intake.Buffered(staged)
         if request.headers.get("content-type", "").lower().startswith("multipart/"):
-            form = Form(request.headers["content-type"], intake.Buffered(staged))
+            form = Form(request.headers["content-type"], body)
             await form.read(request)
             headers = form.file or {}
             attestation = bytes(form.fields["attestation"]) if "attestation" in form.fields else None
@@ -57,11 +55,11 @@ async def upload_prefix(
             headers, attestation = dict(request.headers), None
             name = headers.get("x-file-name")
             filename = parse_name(name)  # before the body is read
-            await intake.stage_raw(request, staged)
+            await intake.stage_raw(request, body)
         filename = parse_name(name)
         sha256 = headers.get("x-file-sha256") or request.headers.get("x-file-sha256")
         offer = Offer(channel, filename, sha256=sha256, attestation=attestation, force=force)
-        published = await intake.take(app, actor, staged, offer)
+        published = await intake.take(app, actor, staged, body, offer)
     return JSONResponse(intake.as_dict(published), 201)
 
 
