@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from fairway.conda import version
-from fairway.db.models import Artifact, Channel, Subdir
+from fairway.db.models import Artifact, Channel, Pointer, Subdir
 from fairway.db.upsert import insert_missing
 from fairway.errors import ArtifactExists, FairwayError, FeatureOff, NotAllowed, QuotaExceeded
 from fairway.registry import access, rows, sweep
@@ -42,10 +42,11 @@ CHANNEL = (
     .with_for_update(key_share=True)
 )
 SUBDIRS = (
-    select(Subdir.name, Subdir.id, Subdir.changed)
+    select(Subdir.name, Subdir.id, Subdir.changed, Pointer.shards_built)
+    .outerjoin(Pointer, Pointer.subdir_id == Subdir.id)
     .where(Subdir.channel_id == bindparam("channel_id"), Subdir.name.in_(bindparam("names", expanding=True)))
     .order_by(Subdir.id)
-    .with_for_update(key_share=True)
+    .with_for_update(of=Subdir, key_share=True)
 )
 OLD = select(
     Artifact.filename,

@@ -101,9 +101,11 @@ def touch(session: Session, subdir_id: int) -> int:
 # --- writing -------------------------------------------------------------------------------------------------------
 
 
-def write_shards(session: Session, subdir_id: int, change: int, names: Iterable[str], *, now: int) -> set[str]:
+def write_shards(
+    session: Session, subdir_id: int, change: int, names: Iterable[str], *, now: int, built: int | None = None
+) -> set[str]:
     """Make the shards of some packages from their records, as part of the subdir's change `change`, whose row the
-    caller has locked. Returns the names this failed for: their old shard stays, and the background tries again, because
+    caller has locked; `built` is the pointer's `shards_built`, if it was read already. Returns the names this failed for: their old shard stays, and the background tries again, because
     one record that cannot be encoded must not stop a channel.
     """
     failed: set[str] = set()
@@ -112,7 +114,7 @@ def write_shards(session: Session, subdir_id: int, change: int, names: Iterable[
     run = session.connection().execute
     place = {"subdir_id": subdir_id}
     # before the first whole index there is none: a part of it would hand names to the next channel
-    whole = bool(run(BUILT, place).scalar()) or not run(ANY_DUE, place).scalar()
+    whole = bool(built or run(BUILT, place).scalar()) or not run(ANY_DUE, place).scalar()
     _point(session, subdir_id, change if whole else 0, now=now)
     return failed
 

@@ -234,8 +234,7 @@ def _known(session: Session, token: str, *, now: int) -> tokens.Known:
 
 
 def _gate(session: Session, channel: str) -> Gate | None:
-    found = access.find(session, channel)
-    return None if found is None else access.gate_of(found)
+    return access.gate_named(session, channel)
 
 
 def _role(session: Session, actor: Actor, channel_id: int) -> Role | None:

@@ -73,6 +73,7 @@ class Place:
 
     id: int
     changed: int
+    built: int | None
 
 
 @dataclass(slots=True)
@@ -115,7 +116,7 @@ def write(session: Session, home: Home, writings: Sequence[Writing]) -> dict[int
         place = mine[0].place
         names = {writing.received.facts.name for writing in mine}
         now = max(writing.submission.now for writing in mine)
-        failed = index.write_shards(session, place.id, place.changed, names, now=now)
+        failed = index.write_shards(session, place.id, place.changed, names, now=now, built=place.built)
         for writing in mine:
             outcomes[writing.number] = outcome(
                 home,

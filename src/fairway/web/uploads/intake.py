@@ -42,7 +42,7 @@ async def begin(request: Request, channel: str) -> tuple[Actor, StagedFile]:
 def _begin(request: Request, channel: str) -> tuple[Actor, StagedFile]:
     app, actor = app_of(request), actor_of(request)
     with app.database.read() as session:
-        access.channel_for(session, actor, Action.UPLOAD, channel)
+        access.pass_gate(session, actor, Action.UPLOAD, channel)
     return actor, app.staging.open(app.settings.max_file_size)
 
 
