@@ -119,12 +119,9 @@ class Fairway:
                 log.exception("counts.flush")
 
     def _run_jobs(self, handlers: Mapping[str, worker.Handler], recurring: Mapping[str, int]) -> None:
-        ensured = False
         while not self._stop.is_set():
             try:
-                if not ensured:
-                    worker.ensure(self.database, recurring, now=self.now())
-                    ensured = True
+                worker.ensure(self.database, recurring, now=self.now())
                 worker.run_due(self.database, handlers, recurring, clock=self.now)
             except FairwayError as error:
                 log.warning("jobs.run", error=error.detail)

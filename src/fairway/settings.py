@@ -48,6 +48,11 @@ class Settings(BaseModel):
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON lines")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much to log")
     max_file_size: int = Field(2 << 30, ge=1, description="Largest package file accepted, in bytes")
+    disk_reserve: int = Field(
+        256 << 20,
+        ge=0,
+        description="Bytes that uploads leave free on the disk, for deleting and sweeping; else they get a 507",
+    )
     reading_processes: int = Field(2, ge=1, le=32, description="Child processes that read uploaded archives")
     index_max_age: int = Field(
         60, ge=0, le=3600, description="Seconds clients may keep a public channel's index without asking again"

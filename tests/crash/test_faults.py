@@ -157,7 +157,7 @@ def recovered(lab: Lab) -> None:
 
 def test_a_full_storage_folder_is_507_until_there_is_room(start_lab, small_disk):
     storage = small_disk("3m")
-    lab = start_lab(env={"FAIRWAY_STORAGE_URL": f"file://{storage}"})
+    lab = start_lab(env={"FAIRWAY_STORAGE_URL": f"file://{storage}", "FAIRWAY_DISK_RESERVE": "0"})
     fill(lab)
     before = lab.state()
     assert lab.refused("put", big("again", 400_000)).code == "storage_full"
@@ -170,10 +170,34 @@ def test_a_full_storage_folder_is_507_until_there_is_room(start_lab, small_disk)
 def test_a_full_data_folder_is_507_until_there_is_room(start_lab, small_disk, tmp_path):
     """The database is on the full disk too."""
     (tmp_path / "server").symlink_to(small_disk("6m"))
-    lab = start_lab()
+    lab = start_lab(env={"FAIRWAY_DISK_RESERVE": "0"})
     fill(lab)
     small_disk("16m")
     recovered(lab)
+
+
+def test_a_reserve_is_kept_for_deleting_and_uploads_are_refused_unread(start_lab, small_disk):
+    """Where the announced bytes do not fit beside the reserve, none of them is waited for."""
+    storage = small_disk("20m")
+    lab = start_lab(env={"FAIRWAY_STORAGE_URL": f"file://{storage}", "FAIRWAY_DISK_RESERVE": str(10 * MEBI)})
+    package = conda_package("small")
+    for dialect in DIALECTS:
+        asked = request(dialect, "lab", package, lab.key)
+        head = [f"{asked.method} {asked.path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {15 * MEBI}"]
+        head += [f"{name}: {value}" for name, value in asked.headers.items()]
+        with socket.create_connection(("127.0.0.1", lab.server.port), timeout=60) as client:
+            client.sendall("\r\n".join([*head, "Connection: close", "", ""]).encode())
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(100).startswith(b"HTTP/1.1 507 ")
+    assert lab.send("put", package)[0] == 201
+    (storage / "something-else").write_bytes(bytes(12 * MEBI))
+    for dialect in DIALECTS:
+        assert lab.refused(dialect, conda_package("other")).code == "storage_full"
+    lab.readable()
+    with Wire(lab.server, lab.key) as wire:
+        assert wire.ask("DELETE", f"/api/v1/channels/lab/artifacts/noarch/{package[0]}")[0] == 204
+    (storage / "something-else").unlink()
+    assert lab.send("put", conda_package("other"))[0] == 201
 
 
 def test_a_file_larger_than_the_system_allows_is_507(start_lab):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from fairway.db.models import Job
@@ -30,9 +30,16 @@ def enqueue(session: Session, kind: str, *, key: str = "", run_at: int) -> None:
     insert_missing(session, Job, values, key=["kind", "key"])
 
 
+def hasten(session: Session, kind: str, *, run_at: int) -> None:
+    """Let jobs of a kind wait no longer than until `run_at`: a clock that ran ahead may have put them off for years."""
+    session.execute(update(Job).where(Job.kind == kind, Job.run_at > run_at).values(run_at=run_at))
+
+
 def claim(session: Session, *, now: int) -> Claimed | None:
     """Take the job that is due longest. A worker that dies with it loses it when its lease ends."""
-    due = select(Job).where(Job.run_at <= now, Job.lease_until <= now).order_by(Job.run_at).limit(1)
+    # a lease that ends later than any could was taken by a clock that ran ahead
+    free = ~Job.lease_until.between(now + 1, now + LEASE_MS)
+    due = select(Job).where(Job.run_at <= now, free).order_by(Job.run_at).limit(1)
     job = session.scalar(due.with_for_update(skip_locked=True))
     if job is None:
         return None

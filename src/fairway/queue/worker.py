@@ -50,3 +50,4 @@ def ensure(database: Database, recurring: Mapping[str, int], *, now: int) -> Non
     with database.write() as session:
         for kind, period in recurring.items():
             jobs.enqueue(session, kind, run_at=now + period)
+            jobs.hasten(session, kind, run_at=now + period)

@@ -178,7 +178,9 @@ class Publisher:
             return True
         now = self._clock()
         with self._database.write() as session:
-            free = true() if give_back else Pointer.lease_until < now
+            # a lease from a clock that runs ahead, or ran, is nobody's
+            held = Pointer.lease_until.between(now, now + LEASE_MS)
+            free = true() if give_back else ~held
             taken = session.execute(
                 update(Pointer)
                 .where(Pointer.subdir_id == subdir_id, free)

@@ -91,6 +91,11 @@ class Writing:
         return self.submission.received
 
     @property
+    def at(self) -> int:
+        """When the file counts as published (ms): a clock that was set back makes nothing older than it was."""
+        return max(self.submission.now, self.old.indexed_at if self.old is not None else 0)
+
+    @property
     def frees(self) -> bool:
         """Whether the file takes the place of one that counts."""
         return self.old is not None and self.old.deleted_at is None
@@ -121,7 +126,7 @@ def write(session: Session, home: Home, writings: Sequence[Writing]) -> dict[int
             outcomes[writing.number] = outcome(
                 home,
                 writing,
-                indexed_at=writing.submission.now,
+                indexed_at=writing.at,
                 change=place.changed,
                 created=True,
                 indexed=writing.received.facts.name not in failed,
@@ -209,7 +214,7 @@ def write_artifacts(
             "sha256": digest.sha256,
             "md5": digest.md5,
             "size": digest.size,
-            "indexed_at": writing.submission.now,
+            "indexed_at": writing.at,
             "uploaded_by": writing.submission.actor.user_id,
             "deleted_at": None,
             "purged_at": None,
@@ -259,7 +264,7 @@ def write_contents(session: Session, ids: Mapping[int, int], writings: Sequence[
     for writing in writings:
         facts = writing.received.facts
         artifact_id = ids[writing.number]
-        entry = entry_of(writing.received, now=writing.submission.now)
+        entry = entry_of(writing.received, now=writing.at)
         details.append(
             {
                 "artifact_id": artifact_id,

@@ -38,7 +38,8 @@ def not_modified(headers: Mapping[bytes, bytes], etag: bytes, modified_ms: int |
     if since is None or not modified_ms:
         return False
     try:
-        return modified_ms // 1000 <= int(parsedate_to_datetime(since.decode("latin-1")).timestamp())
+        # the very date, not an earlier one: after the clock was set back a newer document has an earlier date
+        return modified_ms // 1000 == int(parsedate_to_datetime(since.decode("latin-1")).timestamp())
     except (ValueError, TypeError, OverflowError):
         return False
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
+from anyio.lowlevel import RunVar
 from anyio.to_thread import run_sync
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from fairway.app import Fairway
 from fairway.blobs.staging import StagedFile
-from fairway.errors import Invalid, Malformed, TooLarge
+from fairway.blobs.store import failure
+from fairway.errors import Invalid, Malformed, StorageFull, TooLarge, Unavailable
 from fairway.registry import access
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
@@ -29,6 +33,11 @@ IDLE_SECONDS = 30.0
 # A refused body is read on so far, because a client that finds the connection cut never sees the reason.
 DRAIN_BYTES = 64 << 20
 DRAIN_SECONDS = 20.0
+# Uploads that are being stored at once: half of the threads, so that a database or a store that hangs leaves the others
+# to those who read.
+AT_ONCE = 16
+TURN_SECONDS = 10.0
+_turns: RunVar[asyncio.Semaphore] = RunVar("turns")
 
 
 async def begin(request: Request, channel: str) -> tuple[Actor, StagedFile]:
@@ -47,15 +56,34 @@ def _begin(request: Request, channel: str) -> tuple[Actor, StagedFile]:
 
 
 def announced(request: Request, app: Fairway) -> None:
-    """Refuse by Content-Length what would be refused anyway. Raises: TooLarge, Malformed."""
+    """Refuse by Content-Length what would be refused anyway. Raises: TooLarge, Malformed, StorageFull."""
     text = request.headers.get("content-length")
     if text is None:
+        require_room(app, 0)
         return
     if not text.isdecimal():
         raise Malformed("The Content-Length is not a number.", code="body_length")
     # a multipart body is a little longer than its file
     if int(text) > app.settings.max_file_size + BUFFER:
         raise TooLarge(f"The file is larger than {app.settings.max_file_size} bytes, which is the limit here.")
+    require_room(app, int(text))
+
+
+def require_room(app: Fairway, size: int) -> None:
+    """Pass if the reserve is still free when `size` more bytes are staged, and it is where the database may be: deleting
+    and sweeping need room too. Raises: StorageFull, before a byte was written.
+    """
+    reserve = app.settings.disk_reserve
+    if free_bytes(app.staging.folder) < reserve + size or free_bytes(app.settings.data) < reserve:
+        raise StorageFull
+
+
+def free_bytes(folder: Path) -> int:
+    try:
+        found = os.statvfs(folder)
+    except OSError as error:
+        raise failure(error) from None
+    return found.f_bavail * found.f_frsize
 
 
 async def chunks(request: Request) -> AsyncIterator[bytes]:
@@ -122,7 +150,7 @@ async def drain(request: Request) -> None:
 
 async def take(app: Fairway, actor: Actor, staged: StagedFile, body: Buffered, offer: Offer) -> Published:
     """Publish a staged file, once the rest of its body is in it: in one go, because each way to a thread and back costs
-    a small upload as much as its hashes do. Raises as registry.publish.accept does.
+    a small upload as much as its hashes do. Raises as registry.publish.accept does, and Unavailable: too many wait.
     """
     offer = replace(offer, sha256=checked_sha256(offer.sha256))
 
@@ -130,7 +158,26 @@ async def take(app: Fairway, actor: Actor, staged: StagedFile, body: Buffered, o
         body.flush()
         return app.take(actor, staged, offer)
 
-    return await run_sync(finish)
+    turns = turns_of_this_loop()
+    try:
+        async with asyncio.timeout(TURN_SECONDS):
+            await turns.acquire()
+    except TimeoutError:
+        raise Unavailable(
+            "Too many uploads are waiting to be stored; nothing was changed. Try again in a moment."
+        ) from None
+    try:
+        return await run_sync(finish)
+    finally:
+        turns.release()
+
+
+def turns_of_this_loop() -> asyncio.Semaphore:
+    try:
+        return _turns.get()
+    except LookupError:
+        _turns.set(turns := asyncio.Semaphore(AT_ONCE))
+        return turns
 
 
 def checked_sha256(text: str | None) -> str | None:
