@@ -40,15 +40,15 @@ TURN_SECONDS = 10.0
 _turns: RunVar[asyncio.Semaphore] = RunVar("turns")
 
 
-async def begin(request: Request, channel: str) -> tuple[Actor, StagedFile]:
+async def admit(request: Request, channel: str) -> tuple[Actor, StagedFile]:
     """Who uploads, if they may, and a place for the file. Before a byte of the body is read.
 
     Raises as access.require does; StorageFull, Unavailable.
     """
-    return await run_sync(_begin, request, channel)
+    return await run_sync(_admit, request, channel)
 
 
-def _begin(request: Request, channel: str) -> tuple[Actor, StagedFile]:
+def _admit(request: Request, channel: str) -> tuple[Actor, StagedFile]:
     app, actor = app_of(request), actor_of(request)
     with app.database.read() as session:
         access.pass_gate(session, actor, Action.UPLOAD, channel)

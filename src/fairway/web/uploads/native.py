@@ -68,7 +68,7 @@ async def put(request: Request, wanted: Wanted) -> Response:
 
 async def _put(request: Request, *, wanted: Wanted) -> Response:
     app = app_of(request)
-    actor, staged = await intake.begin(request, wanted.channel)
+    actor, staged = await intake.admit(request, wanted.channel)
     with staged:
         name = Filename.parse(wanted.filename)
         place = None if wanted.subdir is None else Subdir.parse(wanted.subdir)

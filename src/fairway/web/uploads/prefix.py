@@ -41,7 +41,7 @@ async def upload_prefix(
     force: Annotated[bool, Query(description="Replace a file of this name, where the channel allows it")] = False,
 ) -> Response:
     """Upload a package: a form with the part `file`, or the raw file with the headers X-File-Name and X-File-SHA256."""
-    actor, staged = await intake.begin(request, channel)
+    actor, staged = await intake.admit(request, channel)
     with staged:
         intake.announced(request, app)
         body = intake.Buffered(staged)
