@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import report
 from bench.client import ROOT
 from bench.context import Context
-from bench.suites import big, get, index, local, memory, solvable, upload
+from bench.suites import big, busy, crowd, download, get, index, local, memory, solvable, upload
 
 BENCHES = {
     "upload": upload.run,
@@ -19,6 +19,9 @@ BENCHES = {
     "index": index.run,
     "local": local.run,
     "get": get.run,
+    "download": download.run,
+    "busy": busy.run,
+    "crowd": crowd.run,
     "big": big.run,
     "memory": memory.run,
 }

@@ -80,13 +80,24 @@ def upload_target(channel: str, filename: str) -> str:
     return f"/api/v1/channels/{channel}/artifacts/{filename}"
 
 
-def work(port: int, requests: Sequence[bytes], until: float, again: bool, took: list[float], errors: list[str]) -> None:
+def work(
+    port: int,
+    requests: Sequence[bytes],
+    until: float,
+    again: bool,
+    took: list[float],
+    errors: list[str],
+    pace: float = 0.0,
+) -> None:
+    """`pace` is the time from one request to the next, in seconds; 0 for as fast as answers come."""
     connection = Connection(port)
     position = 0
     while requests and time.perf_counter() < until:
         started = time.perf_counter()
         status, body = connection.ask(requests[position])
         took.append(time.perf_counter() - started)
+        if (rest := started + pace - time.perf_counter()) > 0:
+            time.sleep(rest)
         if status not in {200, 201, 304}:
             errors.append(f"{status} {body[:300].decode(errors='replace')}")
             break
@@ -112,7 +123,10 @@ def main() -> None:
     started = time.perf_counter()
     until = started + job["seconds"]
     threads = [
-        threading.Thread(target=work, args=(job["port"], requests, until, job.get("again", False), mine, errors))
+        threading.Thread(
+            target=work,
+            args=(job["port"], requests, until, job.get("again", False), mine, errors, job.get("pace", 0.0)),
+        )
         for requests, mine in zip(bodies, took, strict=True)
     ]
     for thread in threads:
@@ -120,16 +134,20 @@ def main() -> None:
     for thread in threads:
         thread.join()
     wall = time.perf_counter() - started
-    print(json.dumps({"wall": wall, "took": [one for mine in took for one in mine], "errors": errors}), flush=True)
+    print(json.dumps({"wall": wall, "each": took, "errors": errors}), flush=True)
 
 
 @dataclass(slots=True)
 class Load:
-    """What a round of requests came to. Times in seconds."""
+    """What a round of requests came to: `each` client's times, in seconds."""
 
     wall: float
-    took: list[float]
+    each: list[list[float]]
     cpu: float = 0.0
+
+    @property
+    def took(self) -> list[float]:
+        return [one for mine in self.each for one in mine]
 
     @property
     def rate(self) -> float:
@@ -162,7 +180,7 @@ class Client:
         self._process.wait()
         if result["errors"]:
             raise RuntimeError(f"the server refused: {result['errors'][0]}")
-        return Load(result["wall"], result["took"])
+        return Load(result["wall"], result["each"])
 
 
 if __name__ == "__main__":
