@@ -22,6 +22,7 @@ from sqlalchemy import Engine, create_engine, event, exc, text
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
+from fairway.db.glance import Glance
 from fairway.errors import SetupError, StorageFull, Unavailable
 
 BUSY_SECONDS = 5
@@ -44,6 +45,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self._commits = 0
+        self.glance: Glance | None = None
         self._lock = threading.Lock()
         if self.url.get_backend_name() == "sqlite":
             self.is_sqlite = True
@@ -70,6 +72,7 @@ class Database:
         # Asked on every request whether anything changed: a raw connection, because the answer takes 2 microseconds.
         self._watch: sqlite3.Connection | None = None
         self._path = path
+        self.glance = Glance(path)
 
     def _open_postgresql(self) -> None:
         from fairway.db.postgres import postgresql_engine  # noqa: PLC0415 - psycopg is installed only where it is used
@@ -134,6 +137,8 @@ class Database:
     def close(self) -> None:
         if self.is_sqlite and self._watch is not None:
             self._watch.close()
+        if self.glance is not None:
+            self.glance.close()
         self.reader.dispose()
         self.writer.dispose()
 

@@ -13,11 +13,12 @@ from enum import Enum
 from sqlalchemy import Select, bindparam, or_, select
 from sqlalchemy.orm import Session
 
+from fairway.db.glance import Reads
 from fairway.db.models import Channel, Member
 from fairway.errors import AuthRequired, NotAllowed, NotFound, TokenInvalid
 from fairway.registry.actor import Actor, Role, Scope, Visibility
 
-# Asked before every upload: kept, because making a statement costs more than running it.
+# Asked before every upload and read: kept, because making a statement costs more than running it.
 GATE = select(Channel.id, Channel.name, Channel.visibility, Channel.allow_overwrite).where(
     Channel.name == bindparam("name"), Channel.deleted_at.is_(None)
 )
@@ -111,22 +112,25 @@ def find(session: Session, name: str) -> Channel | None:
     return session.scalar(select(Channel).where(Channel.name == name, Channel.deleted_at.is_(None)))
 
 
-def role_in(session: Session, actor: Actor, channel_id: int) -> Role | None:
+def gate_named(reads: Reads, name: str) -> Gate | None:
+    for channel_id, found, visibility, allow_overwrite in reads.execute(GATE, {"name": name}):
+        return Gate(channel_id, found, Visibility(visibility), bool(allow_overwrite))
+    return None
+
+
+def role_in(reads: Reads, actor: Actor, channel_id: int) -> Role | None:
     if actor.user_id is None:
         return None
-    text = session.connection().scalar(ROLE, {"channel_id": channel_id, "user_id": actor.user_id})
-    return Role.of(text) if text else None
-
-
-def gate_named(session: Session, name: str) -> Gate | None:
-    row = session.connection().execute(GATE, {"name": name}).one_or_none()
-    return None if row is None else Gate(row[0], row[1], Visibility(row[2]), row[3])
+    for (text,) in reads.execute(ROLE, {"channel_id": channel_id, "user_id": actor.user_id}):
+        return Role.of(text)
+    return None
 
 
 def pass_gate(session: Session, actor: Actor, action: Action, name: str) -> None:
     """Pass if the actor may do this to the channel of that name; raises as `require` does."""
-    gate = gate_named(session, name)
-    require(actor, action, gate, None if gate is None else role_in(session, actor, gate.id))
+    reads = session.connection()
+    gate = gate_named(reads, name)
+    require(actor, action, gate, None if gate is None else role_in(reads, actor, gate.id))
 
 
 def channel_for(session: Session, actor: Actor, action: Action, name: str) -> Channel:
@@ -135,7 +139,7 @@ def channel_for(session: Session, actor: Actor, action: Action, name: str) -> Ch
     if channel is None:
         require(actor, action, None, None)
         raise NotFound
-    require(actor, action, gate_of(channel), role_in(session, actor, channel.id))
+    require(actor, action, gate_of(channel), role_in(session.connection(), actor, channel.id))
     return channel
 
 

@@ -125,7 +125,7 @@ def authorise(
     actor = submission.actor
     gate = None if home is None else home.gate
     if gate is not None and actor.user_id not in roles:
-        roles[actor.user_id] = access.role_in(session, actor, gate.id)
+        roles[actor.user_id] = access.role_in(session.connection(), actor, gate.id)
     access.require(actor, Action.UPLOAD, gate, roles.get(actor.user_id))
     facts = submission.received.facts
     if home is not None and facts.needs_v3 and not home.allow_v3:
@@ -197,6 +197,6 @@ def may_replace(session: Session, gate: Gate, writing: Writing) -> None:
         raise ArtifactExists(f"{where} already exists {same}{policy}: publish a new build number.")
     actor = writing.submission.actor
     try:
-        access.require(actor, Action.OVERWRITE, gate, access.role_in(session, actor, gate.id))
+        access.require(actor, Action.OVERWRITE, gate, access.role_in(session.connection(), actor, gate.id))
     except NotAllowed as refused:
         raise NotAllowed(f"{where} already exists. {refused.detail}") from None

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import exc, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, exc, func, select
 
 from fairway.conda.names import KNOWN_SUBDIRS, MAX_CHANNEL_NAME, MAX_FILENAME
 from fairway.db.engine import Database
+from fairway.db.glance import Reads
 from fairway.db.models import Artifact, Attestation, Pointer, Subdir
 from fairway.errors import Unavailable
 from fairway.registry import access, tokens
@@ -84,9 +84,7 @@ class View:
         place = (load, *key)
         value = self._kept.get(place, MISSING)
         if value is MISSING:
-            if not rows and not self._lookup.away:
-                raise Miss
-            value = self._kept[place] = self._lookup.load(*place)
+            value = self._kept[place] = self._lookup.load(*place, rows=rows)
         return value
 
     def actor(self, token: str | None, *, rows: bool) -> Actor:
@@ -167,12 +165,11 @@ class Lookup:
             view = self._view = View(self, stamp)
         return view
 
-    def load(self, load: Load, *key: Any) -> Any:
-        """What `load(session, *key)` gives, or gave. Raises: Unavailable."""
+    def load(self, load: Load, *key: Any, rows: bool) -> Any:
+        """What `load(reads, *key)` gives, or gave. Raises: Unavailable; Miss: it has to be waited for."""
         if not self.away:
             try:
-                with self._database.read() as session:
-                    value = load(session, *key, now=self.clock()) if load is _known else load(session, *key)
+                value = self._ask(load, *key, rows=rows)
             except Unavailable as error:
                 if isinstance(error.__cause__, exc.TimeoutError):
                     raise  # it is busy, not away: an old answer would hide what was acknowledged
@@ -184,6 +181,18 @@ class Lookup:
         if value is MISSING or (load in PERSONAL and age > PERSONAL_SECONDS):
             raise Unavailable("The database does not answer. Try again in a moment.")
         return value
+
+    def _ask(self, load: Load, *key: Any, rows: bool) -> Any:
+        more = {"now": self.clock()} if load is _known else {}
+        if rows:
+            with self._database.read() as session:
+                return load(session.connection(), *key, **more)
+        if self._database.glance is None:
+            raise Miss
+        try:
+            return load(self._database.glance, *key, **more)
+        except Unavailable:
+            raise Miss from None  # not at once; who waits will hear why
 
     def _lost(self) -> None:
         with self._lock:
@@ -229,59 +238,69 @@ class Memory:
         return value, time.monotonic() - at
 
 
-def _known(session: Session, token: str, *, now: int) -> tokens.Known:
-    return tokens.recognise(session, token, now=now)
+def _known(reads: Reads, token: str, *, now: int) -> tokens.Known:
+    return tokens.recognise(reads, token, now=now)
 
 
-def _gate(session: Session, channel: str) -> Gate | None:
-    return access.gate_named(session, channel)
+def _gate(reads: Reads, channel: str) -> Gate | None:
+    return access.gate_named(reads, channel)
 
 
-def _role(session: Session, actor: Actor, channel_id: int) -> Role | None:
-    return access.role_in(session, actor, channel_id)
+def _role(reads: Reads, actor: Actor, channel_id: int) -> Role | None:
+    return access.role_in(reads, actor, channel_id)
 
 
-def _shelf(session: Session, channel_id: int, subdir: str) -> Shelf | None:
-    query = (
-        select(Subdir.id, Subdir.changed, Pointer)
-        .outerjoin(Pointer, Pointer.subdir_id == Subdir.id)
-        .where(Subdir.channel_id == channel_id, Subdir.name == subdir)
+SHELF = (
+    select(
+        Subdir.id,
+        Subdir.changed,
+        Pointer.shards_built,
+        Pointer.flat_built,
+        Pointer.flat,
+        Pointer.shards_at,
+        Pointer.flat_at,
     )
-    row = session.execute(query).one_or_none()
-    if row is None:
-        return None
-    subdir_id, changed, pointer = row
-    if pointer is None:
-        return Shelf(subdir_id, changed, 0, 0, {}, 0, 0)
-    documents = {kind: (str(sha256), int(size)) for kind, (sha256, size) in (pointer.flat or {}).items()}
-    return Shelf(
-        subdir_id, changed, pointer.shards_built, pointer.flat_built, documents, pointer.shards_at, pointer.flat_at
+    .outerjoin(Pointer, Pointer.subdir_id == Subdir.id)
+    .where(Subdir.channel_id == bindparam("channel_id"), Subdir.name == bindparam("subdir"))
+)
+FILE = (
+    select(Artifact.id, Artifact.sha256, Artifact.md5, Artifact.size, Artifact.indexed_at)
+    .join(Subdir, Subdir.id == Artifact.subdir_id)
+    .where(
+        Subdir.channel_id == bindparam("channel_id"),
+        Subdir.name == bindparam("subdir"),
+        Artifact.filename == bindparam("filename"),
+        Artifact.purged_at.is_(None),
     )
+)
+SIDECAR = select(Attestation.sidecar).where(Attestation.artifact_id == bindparam("artifact_id"))
+LEVEL = select(func.coalesce(func.sum(Subdir.changed), 0)).where(Subdir.channel_id == bindparam("channel_id"))
 
 
-def _file(session: Session, channel_id: int, subdir: str, filename: str) -> File | None:
-    query = (
-        select(Artifact.id, Artifact.sha256, Artifact.md5, Artifact.size, Artifact.indexed_at)
-        .join(Subdir, Subdir.id == Artifact.subdir_id)
-        .where(
-            Subdir.channel_id == channel_id,
-            Subdir.name == subdir,
-            Artifact.filename == filename,
-            Artifact.purged_at.is_(None),
-        )
-    )
-    row = session.execute(query).one_or_none()
-    return None if row is None else File(*row)
+def _shelf(reads: Reads, channel_id: int, subdir: str) -> Shelf | None:
+    for found in reads.execute(SHELF, {"channel_id": channel_id, "subdir": subdir}):
+        subdir_id, changed, shards_built, flat_built, flat, shards_at, flat_at = found
+        documents = {kind: (str(sha256), int(size)) for kind, (sha256, size) in (flat or {}).items()}
+        return Shelf(subdir_id, changed, shards_built or 0, flat_built or 0, documents, shards_at or 0, flat_at or 0)
+    return None
 
 
-def _sidecar(session: Session, artifact_id: int) -> bytes | None:
-    return session.scalar(select(Attestation.sidecar).where(Attestation.artifact_id == artifact_id))
+def _file(reads: Reads, channel_id: int, subdir: str, filename: str) -> File | None:
+    for found in reads.execute(FILE, {"channel_id": channel_id, "subdir": subdir, "filename": filename}):
+        return File(*found)
+    return None
 
 
-def _level(session: Session, channel_id: int) -> int:
-    return (
-        session.scalar(select(func.coalesce(func.sum(Subdir.changed), 0)).where(Subdir.channel_id == channel_id)) or 0
-    )
+def _sidecar(reads: Reads, artifact_id: int) -> bytes | None:
+    for (sidecar,) in reads.execute(SIDECAR, {"artifact_id": artifact_id}):
+        return bytes(sidecar)
+    return None
+
+
+def _level(reads: Reads, channel_id: int) -> int:
+    for (level,) in reads.execute(LEVEL, {"channel_id": channel_id}):
+        return int(level)
+    return 0
 
 
 PERSONAL = frozenset((_known, _role))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
+from fairway.db.glance import Reads
 from fairway.db.models import Channel, Token, TokenChannel, User
 from fairway.errors import Invalid, NotAllowed, NotFound
 from fairway.registry import access, audit
@@ -43,6 +44,7 @@ OWNED = (
     .join(User, User.id == Token.user_id)
     .where(Token.digest == bindparam("digest"))
 )
+BOUND = select(TokenChannel.channel_id).where(TokenChannel.token_id == bindparam("token_id"))
 DAY_MS = 86_400_000
 USED_EVERY_MS = 300_000  # last_used_at is written at most this often: reads must not become writes
 LIFETIME = re.compile(r"([1-9][0-9]{0,4})([hdwy])", re.ASCII)
@@ -181,28 +183,27 @@ class Known:
     last_used_at: int | None
 
 
-def recognise(session: Session, token: str, *, now: int) -> Known:
+def recognise(reads: Reads, token: str, *, now: int) -> Known:
     """Who a key belongs to; `INVALID` for one that is unknown, revoked, expired, or of a suspended user."""
     if not well_formed(token):
         return Known(INVALID, None, None)
-    found = session.connection().execute(OWNED, {"digest": digest(token)}).one_or_none()
-    if found is None or found.revoked_at is not None or found.suspended_at is not None:
-        return Known(INVALID, None, None)
-    if found.expires_at is not None and found.expires_at <= now:
-        return Known(INVALID, None, None)
-    channels = None
-    if found.bound:
-        bound = select(TokenChannel.channel_id).where(TokenChannel.token_id == found.id)
-        channels = frozenset(session.scalars(bound))
-    actor = Actor(
-        user_id=found.user_id,
-        name=found.user,
-        is_admin=found.is_admin,
-        token_id=found.id,
-        scope=Scope.of(found.scope),
-        channels=channels,
-    )
-    return Known(actor, found.expires_at, found.last_used_at)
+    for found in reads.execute(OWNED, {"digest": digest(token)}):
+        token_id, scope, bound, expires_at, last_used_at, revoked_at, user_id, name, is_admin, suspended_at = found
+        if revoked_at is not None or suspended_at is not None or (expires_at is not None and expires_at <= now):
+            break
+        channels = None
+        if bound:
+            channels = frozenset(channel_id for (channel_id,) in reads.execute(BOUND, {"token_id": token_id}))
+        actor = Actor(
+            user_id=user_id,
+            name=name,
+            is_admin=bool(is_admin),
+            token_id=token_id,
+            scope=Scope.of(scope),
+            channels=channels,
+        )
+        return Known(actor, expires_at, last_used_at)
+    return Known(INVALID, None, None)
 
 
 def mark_used(session: Session, used: dict[int, int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -36,6 +37,8 @@ from fairway.web.visit import Answer, Visit, Visits
 READING = ("GET", "HEAD")
 # Handlers wait for disks and locks in threads; more of them would only wait longer.
 THREADS = 32
+# How long a thread that computes keeps the event loop waiting; each of several uploads may do so in turn.
+SWITCH_SECONDS = 0.0005
 
 
 def create(app: Fairway, *, background: bool = True) -> ASGIApp:
@@ -44,6 +47,7 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        sys.setswitchinterval(SWITCH_SECONDS)
         if background:
             await anyio.to_thread.run_sync(app.start, tasks.handlers(app), tasks.RECURRING)
             # what is loaded now stays: a full collection would look at all of it while every request waits
