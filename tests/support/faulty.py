@@ -43,7 +43,7 @@ class Faulty:
             def log_message(self, *_: Any) -> None:
                 """Nothing."""
 
-            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = lambda self: faulty._handle(self)  # noqa: N815
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = faulty._handle  # noqa: N815
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -73,7 +73,7 @@ class Faulty:
         for name, value in headers:
             if name.lower() not in {"connection", "transfer-encoding", "content-length"}:
                 request.send_header(name, value)
-        length = dict((name.lower(), value) for name, value in headers).get("content-length", str(len(data)))
+        length = {name.lower(): value for name, value in headers}.get("content-length", str(len(data)))
         request.send_header("Content-Length", length if request.command == "HEAD" else str(len(data)))
         request.end_headers()
         if kind == "half":
