@@ -217,3 +217,18 @@ def test_local_path_or_presigned_url_or_neither(store, kind):
 def test_check(store):
     store.check()
     assert list(store.list("")) == []
+
+
+@pytest.mark.parametrize("count", [0, 3, 40])
+def test_put_many_files(store, tmp_path, count):
+    area = open_staging(store, data=tmp_path / "data")
+    for _ in range(2):
+        bodies = [b"file %d" % number for number in range(count)]
+        staged = [area.open(limit=100) for _ in bodies]
+        for file, body in zip(staged, bodies, strict=True):
+            file.write(body)
+        store.put_files([(key_of(body), file.path) for file, body in zip(staged, bodies, strict=True)])
+        for file in staged:
+            file.close()
+        assert [store.get(key_of(body)) for body in bodies] == bodies
+    assert list(area.folder.iterdir()) == []

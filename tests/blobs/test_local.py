@@ -345,3 +345,36 @@ def test_urls(tmp_path):
     ):
         with pytest.raises(SetupError):
             open_store(url, data=tmp_path, options={})
+
+
+def test_many_files_are_durable_before_and_after_they_get_their_names(store, monkeypatch):
+    """Contents first, then names: in between the whole file system is synced, not each file."""
+    calls = []
+    monkeypatch.setattr(local, "syncfs", lambda fd: calls.append("sync") or 0)
+    rename = os.rename
+    monkeypatch.setattr(os, "rename", lambda *a, **k: (calls.append("rename"), rename(*a, **k)))
+    files = []
+    for number in range(local.SYNC_ALL_FROM):
+        fd, path = staging.reserve(store.staging)
+        staging.write_all(fd, b"%d" % number)
+        os.close(fd)
+        files.append((package(hashlib.sha256(b"%d" % number).hexdigest()), path))
+    store.put_files(files)
+    assert calls == ["sync", *["rename"] * len(files), "sync"]
+
+
+def test_a_failed_sync_of_everything_is_never_a_success(store, monkeypatch):
+    def fail(_):
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    monkeypatch.setattr(local, "syncfs", fail)
+    files = []
+    for number in range(local.SYNC_ALL_FROM):
+        fd, path = staging.reserve(store.staging)
+        os.close(fd)
+        files.append((package(hashlib.sha256(b"%d" % number).hexdigest()), path))
+    with pytest.raises(Unavailable):
+        store.put_files(files)
+    with pytest.raises(Unavailable):  # nobody knows what the disk holds
+        store.put(package(hashlib.sha256(b"x").hexdigest()), b"x")

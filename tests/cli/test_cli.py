@@ -256,3 +256,30 @@ def test_every_listing_has_json(cli):
         done = cli(*arguments, "--json")
         assert done.status == 0, arguments
         assert isinstance(json.loads(done.stdout), list)
+
+
+def test_a_folder_is_every_package_in_it_and_below(cli, tmp_path):
+    folder = tmp_path / "built" / "linux-64"
+    folder.mkdir(parents=True)
+    refused(cli("upload", "lab", folder.parent, "--local"), "no .conda and no .tar.bz2")
+    packages = [conda_package("many", f"1.{n}", subdir="linux-64") for n in range(30)]
+    for package in packages:
+        write(folder, package)
+    write(folder, ("repodata.json", b"{}"))
+    done = cli("upload", "lab", folder.parent, "--local")
+    assert (done.status, done.stderr) == (0, "")
+    assert re.search(r"^30 uploaded .* 0 refused$", done.stdout, re.MULTILINE)
+    assert cli("fsck", "--deep", "--json").json == []  # every document of the index is there, too
+    assert cli("channel", "list", "--json").json[0]["files"] == 30
+
+
+def test_two_files_of_one_name_in_different_folders_are_one_and_a_refusal(cli, tmp_path):
+    for folder, content in (("a", b"one"), ("b", b"two")):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, conda_package(files={"x": content}))
+    done = cli("upload", "lab", tmp_path / "a", tmp_path / "b", "--local")
+    assert done.status == 1
+    first, second, _ = done.stdout.splitlines()
+    assert first.endswith("published in lab/noarch")
+    assert "already exists with other bytes" in second
+    assert cli("fsck", "--deep", "--json").json == []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +29,8 @@ PART = 8 << 20
 
 PARALLEL_PARTS = 4
 """Parts of one upload on the way at once: with `PART` this bounds its memory."""
+
+PUTS_AT_ONCE = 8
 
 # the variables of the AWS tools that obstore understands; others (profiles, pagers, ...) do not concern it
 _S3_OPTIONS = frozenset({
@@ -151,6 +154,11 @@ class CloudBlobs:
         except OSError as error:
             raise failure(error) from error
         self._put(key, path, size)
+
+    def put_files(self, files: Sequence[tuple[Key, Path]]) -> None:
+        with ThreadPoolExecutor(PUTS_AT_ONCE) as pool:
+            for done in [pool.submit(self.put_file, key, path) for key, path in files]:
+                done.result()
 
     def get(self, key: Key) -> bytes:
         return b"".join(self._windows(key, 0, None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import stat as modes
@@ -18,6 +19,10 @@ from fairway.errors import BlobMissing, Unavailable
 
 STAGING = ".staging"
 """The folder below the root for files on their way in, so that both are on one file system."""
+
+# From so many files on, syncing the file system is cheaper than syncing each: measured between 10 and 30.
+SYNC_ALL_FROM = 20
+syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # Linux; it reports errors since 5.8
 
 _NOT_BLOBS = frozenset({STAGING, "lost+found"})
 # with O_NOFOLLOW a symbolic link is ELOOP or, where a folder is asked for, ENOTDIR: such a thing is no blob of ours
@@ -72,6 +77,34 @@ class LocalBlobs:
                 self._put_copy(key, fd)
         except OSError as error:
             raise failure(error) from error
+        finally:
+            os.close(fd)
+
+    def put_files(self, files: Sequence[tuple[Key, Path]]) -> None:
+        """Two passes over the whole file system instead of two or three fsyncs a file: contents, then names."""
+        if len(files) < SYNC_ALL_FROM or syncfs is None or any(path.parent != self.staging for _, path in files):
+            for key, path in files:
+                self.put_file(key, path)
+            return
+        self._refuse_if_broken()
+        try:
+            self._sync_all()
+            for key, path in files:
+                *above, name = _parts(key)
+                with self._made(above, durable=False) as folder:
+                    os.rename(path, name, dst_dir_fd=folder)
+            self._sync_all()
+        except OSError as error:
+            raise failure(error) from error
+
+    def _sync_all(self) -> None:
+        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if syncfs is not None and syncfs(fd):
+                number = ctypes.get_errno()
+                if number not in {errno.ENOSPC, errno.EDQUOT}:
+                    self._broken = True
+                raise OSError(number, os.strerror(number))
         finally:
             os.close(fd)
 
@@ -181,11 +214,12 @@ class LocalBlobs:
             os.close(fd)
 
     @contextlib.contextmanager
-    def _made(self, folders: Sequence[str]) -> Iterator[int]:
+    def _made(self, folders: Sequence[str], *, durable: bool = True) -> Iterator[int]:
         """The descriptor of the innermost of `folders`, each made if need be and durable in its parent.
 
         A folder that exists is not yet durable: its maker may have been killed before the fsync. So each process
-        sees to each folder once, and remembers: 65,792 short strings when every package folder is in use.
+        sees to each folder once, and remembers: 65,792 short strings when every package folder is in use. Not if the
+        caller says that it will see to that itself.
         """
         fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -195,9 +229,10 @@ class LocalBlobs:
                 if path not in self._durable:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(name, 0o700, dir_fd=fd)
-                    self._sync(fd)
-                    with self._guard:
-                        self._durable.add(path)
+                    if durable:
+                        self._sync(fd)
+                        with self._guard:
+                            self._durable.add(path)
                 inner = os.open(name, _FOLDER, dir_fd=fd)
                 os.close(fd)
                 fd = inner

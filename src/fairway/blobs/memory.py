@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +26,10 @@ class MemoryBlobs:
         except OSError as error:
             raise failure(error) from error
         self.put(key, data)
+
+    def put_files(self, files: Sequence[tuple[Key, Path]]) -> None:
+        for key, path in files:
+            self.put_file(key, path)
 
     def get(self, key: Key) -> bytes:
         found = self._blobs.get(key.path)

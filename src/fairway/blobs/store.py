@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -52,6 +52,10 @@ class BlobStore(Protocol):
         """Store the closed or flushed file at `path` as `put` does; the file may be gone afterwards. Memory stays
         constant whatever its size. Raises `StorageFull`.
         """
+        ...
+
+    def put_files(self, files: Sequence[tuple[Key, Path]]) -> None:
+        """`put_file` for each, faster for many: all are durable at the end. After an error some are stored."""
         ...
 
     def get(self, key: Key) -> bytes:

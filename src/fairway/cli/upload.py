@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeRemainingColumn,
@@ -27,13 +28,14 @@ from fairway import settings as settings_module
 from fairway.app import Fairway
 from fairway.cli.context import DataOption, opened
 from fairway.conda import notes
-from fairway.conda.names import Filename
 from fairway.errors import FairwayError, Invalid, SetupError, Unavailable
 from fairway.registry.actor import CONSOLE
-from fairway.registry.publish import Offer
+from fairway.registry.many import Many, accept_many
+from fairway.registry.publish import Published
 
 PIECE = 1 << 20
 AGAIN = (429, 500, 502, 503, 504, 507)
+FLAT_SECONDS = 3_600.0
 PAUSES = (1.0, 3.0, 9.0)
 # A key is read from the environment too, so that it need not stand in a shell's history.
 DEFAULT_SERVER = "http://127.0.0.1:8000"
@@ -43,7 +45,9 @@ Send = Callable[[Path, Callable[[int], None]], str]
 
 def upload(
     channel: Annotated[str, typer.Argument(help="The channel's name")],
-    files: Annotated[list[Path], typer.Argument(help=".conda and .tar.bz2 files", exists=False)],
+    files: Annotated[
+        list[Path], typer.Argument(help=".conda and .tar.bz2 files, and folders with such files", exists=False)
+    ],
     server: Annotated[str | None, typer.Option("--server", help="The server's address (or FAIRWAY_SERVER)")] = None,
     token: Annotated[str | None, typer.Option("--token", help="An API key that may upload (or FAIRWAY_TOKEN)")] = None,
     local: Annotated[bool, typer.Option("--local", help="Into the data folder, without a server")] = False,
@@ -53,9 +57,10 @@ def upload(
     data: DataOption = None,
 ) -> None:
     """Upload packages. A refused file does not stop the others; the exit status is 1 if any was refused."""
+    paths = packages_of(files)
     if local:
         with opened(data) as app:
-            refused = run(files, lambda path, moved: send_local(app, channel, path, moved, force=force))
+            refused = run_local(app, channel, paths, force=force)
     else:
         base = (server or settings_module.secret("SERVER") or DEFAULT_SERVER).rstrip("/")
         key = token or settings_module.secret("TOKEN")
@@ -63,7 +68,7 @@ def upload(
             raise SetupError("An API key is needed: --token KEY, or the variable FAIRWAY_TOKEN.")
         limits = httpx.Timeout(30.0, read=120.0)
         with httpx.Client(headers={"Authorization": f"Bearer {key}"}, timeout=limits) as client:
-            refused = run(files, lambda path, moved: send(client, base, channel, path, moved, force=force))
+            refused = run(paths, lambda path, moved: send(client, base, channel, path, moved, force=force))
     raise typer.Exit(1 if refused else 0)
 
 
@@ -96,16 +101,11 @@ def run(files: list[Path], send_one: Send) -> int:
 
 
 @contextmanager
-def bars() -> Iterator[Progress]:
-    """Progress on a terminal; in a log, one line a file is enough."""
+def bars(*, files: bool = False) -> Iterator[Progress]:
+    """Progress on a terminal, in bytes or in files; in a log, one line a file is enough."""
     console = Console(file=sys.stdout)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    moved = (MofNCompleteColumn(),) if files else (DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), *moved, TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield progress
 
@@ -146,13 +146,60 @@ def said(answer: httpx.Response) -> str:
     raise Invalid(f"{detail or answer.text[:500] or 'no reason given'} (HTTP {answer.status_code})")
 
 
-def send_local(app: Fairway, channel: str, path: Path, moved: Callable[[int], None], *, force: bool) -> str:
-    name = Filename.parse(path.name)
-    with app.staging.open(app.settings.max_file_size) as staged:
-        for piece in pieces(path, moved):
-            staged.write(piece)
-        published = app.take(CONSOLE, staged, Offer(channel, name, force=force, same_is_fine=True))
-    return f"{'published' if published.created else 'already there'} in {channel}/{published.subdir}"
+def run_local(app: Fairway, channel: str, paths: list[Path], *, force: bool) -> int:
+    """Bring files in without a server; how many were refused. The index is complete when this returns."""
+    many = Many(
+        app.intake, app.staging, CONSOLE, channel, force, app.settings.max_file_size,
+        threads=app.settings.reading_processes + 1, clock=app.now,
+    )  # fmt: skip
+    changes: dict[int, int] = {}
+    refused = size = 0
+    started = time.monotonic()
+    with bars(files=True) as progress:
+        task = progress.add_task("files", total=len(paths))
+        say = progress.console.print if progress.console.is_terminal else None
+        for path, outcome in accept_many(many, paths):
+            progress.advance(task)
+            word = word_of(outcome)
+            if isinstance(outcome, Published):
+                size += outcome.size
+                changes[outcome.subdir_id] = max(changes.get(outcome.subdir_id, 0), outcome.change)
+            else:
+                refused += 1
+            # the console's formatting costs more than the file
+            if say:
+                say(f"{path.name}: {word}", highlight=False, markup=False, soft_wrap=True)
+            else:
+                print(f"{path.name}: {word}")
+    for subdir_id, change in changes.items():
+        app.publisher.wait_flat(subdir_id, change, seconds=FLAT_SECONDS)
+    seconds = time.monotonic() - started
+    print(f"{len(paths) - refused} uploaded ({size / 1e6:.1f} MB in {seconds:.1f} s), {refused} refused")
+    return refused
+
+
+def word_of(outcome: Published | Exception) -> str:
+    if isinstance(outcome, Published):
+        return f"{'published' if outcome.created else 'already there'} in {outcome.channel}/{outcome.subdir}"
+    if isinstance(outcome, OSError):
+        return f"refused: it cannot be read: {outcome.strerror}"
+    return f"refused: {outcome.detail if isinstance(outcome, FairwayError) else outcome}"
+
+
+def packages_of(paths: list[Path]) -> list[Path]:
+    """The files meant: those named, and every package in the folders named. Raises: SetupError: a folder has none."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(
+            file for file in path.rglob("*") if file.name.endswith((".conda", ".tar.bz2")) and file.is_file()
+        )
+        if not inside:
+            raise SetupError(f"There is no .conda and no .tar.bz2 file in the folder {path}.")
+        found += inside
+    return found
 
 
 def pieces(path: Path, moved: Callable[[int], None]) -> Iterator[bytes]:
