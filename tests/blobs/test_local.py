@@ -1,3 +1,4 @@
+import ctypes
 import errno
 import hashlib
 import os
@@ -12,7 +13,7 @@ from tempfile import NamedTemporaryFile
 
 import pytest
 
-from fairway.blobs import open_staging, open_store
+from fairway.blobs import local, open_staging, open_store, staging
 from fairway.blobs.keys import Cache, Key, document, package
 from fairway.blobs.local import LocalBlobs
 from fairway.errors import BlobMissing, SetupError, StorageFull, Unavailable
