@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from granian.constants import Interfaces
 from granian.server.embed import Server
 
@@ -52,4 +53,4 @@ async def serve(port: int) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(int(sys.argv[1])))
+        uvloop.run(serve(int(sys.argv[1])))
