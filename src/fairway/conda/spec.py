@@ -10,6 +10,7 @@ Builders write the short form everywhere (`numpy >=1.2`), while a v3 record must
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Never
 
 import msgspec
@@ -77,6 +78,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.name}[{','.join(pairs)}]" if pairs else self.name
 
 
+@lru_cache(maxsize=4096)  # the packages of a build farm depend on the same few things
 def parse(text: str) -> Spec:
     """Reads a spec in short form, bracket form or both together.
 
