@@ -24,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.support.builders import conda_package
 from tests.support.server import Server
 
+pytestmark = pytest.mark.xdist_group("openapi")
 EXAMPLES = int(os.environ.get("FAIRWAY_SCHEMATHESIS_EXAMPLES", "12"))  # for each operation
 CHECKS = [
     not_a_server_error,

@@ -16,6 +16,7 @@ from fairway.web.api.models import Problem
 REFUSALS = (400, 401, 403, 404, 422, 500, 503)
 WRITING = (409, 413, 507)  # only what changes something
 PUBLIC = (400, 500, 503)  # where nobody is asked for a key
+OUTSIDE = (400, 404, 500)  # where a dialect may not get to answer: an encoded path, a path of no route, a failure
 PLAIN_TAG = "prefix.dev dialect"
 PUBLIC_TAG = "operation"
 
@@ -78,12 +79,12 @@ def problem(code: int) -> dict[str, Any]:
 
 
 def sentence(code: int) -> dict[str, Any]:
-    """How the dialect refuses; only what goes wrong outside of it (an unexpected failure, an encoded path) does not."""
+    """How the dialect refuses, and what goes wrong outside of it."""
     answer = problem(code)
     answer["headers"] = {**headers(code), "Fairway-Error": {"description": "The code", "schema": {"type": "string"}}}
     text = {"text/plain": {"schema": {"type": "string"}}}
-    answer["content"] = text | answer["content"] if code in {400, 500} else text
-    if code in {400, 500}:
+    answer["content"] = text | answer["content"] if code in OUTSIDE else text
+    if code in OUTSIDE:
         answer["headers"]["Fairway-Error"]["description"] = "The code, where the body is a sentence"
     return answer
 
