@@ -23,6 +23,7 @@ from pathlib import Path
 import httpx2 as httpx
 
 import fairway
+from fairway.blobs.local import STAGING
 from fairway.conda.artifact import MEBI
 from fairway.errors import FairwayError
 from fairway.sandbox.pool import MEMORY
@@ -228,7 +229,7 @@ class Watch:
             found.append(f"the server's memory grew from {quarter[0][1] >> 20} to {self._looks[-1][1] >> 20} MiB")
         if self.peak > MEMORY:
             found.append(f"a reading child had {self.peak >> 20} MiB")
-        if staged := list((server.data / "staging").glob("*")):
+        if staged := list((server.data / "blobs" / STAGING).iterdir()):
             found.append(f"{len(staged)} staged files are left")
         server.stop()
         checked = server.cli("fsck", check=False)

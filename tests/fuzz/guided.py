@@ -12,6 +12,7 @@ import atheris
 with atheris.instrument_imports(include=["fairway.conda"]):
     from fairway.errors import FairwayError
     from tests.fuzz import oracle
+    from tests.fuzz.campaign import KEPT
     from tests.fuzz.choices import Consumed
     from tests.fuzz.mutate import mutant
 
@@ -26,5 +27,6 @@ def attempt(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    atheris.Setup(sys.argv, attempt)
+    KEPT.mkdir(parents=True, exist_ok=True)
+    atheris.Setup([*sys.argv, f"-artifact_prefix={KEPT}/"], attempt)
     atheris.Fuzz()
