@@ -18,6 +18,7 @@ from functools import lru_cache, partial
 from http import HTTPStatus
 
 import anyio
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from starlette.types import Scope
 
@@ -44,6 +45,7 @@ NO_NOTICES = b'{"notices":[]}'
 FOREVER = "max-age=31536000, immutable"
 FLAT_WAIT_SECONDS = 2.0  # a reader of repodata.json waits this long for a build that is under way
 PRESIGN_SECONDS = 120
+THREADS = 32
 READ_CHUNK = 1 << 20
 CHANNELS_KEPT = 100
 
@@ -83,6 +85,8 @@ class Files:
         self.app, self.protection = app, protection
         self.hot = Hot()
         self.fetching, self.shards = Fetching(self.hot), Fetching(self.hot)
+        # a disk or a store that hangs holds these, and none of those that the API answers with
+        self._threads = CapacityLimiter(THREADS)
         self._turn: View | None = None
         self._channeldata: dict[int, tuple[int, Found]] = {}
         self._flat_waits: dict[int, asyncio.Task[bool]] = {}
@@ -359,7 +363,7 @@ class Files:
         fetch = partial(
             self._open, decided, found.key, part, sends_files=sends_files, redirects=not visit.token_in_path
         )
-        return await run_sync(fetch)
+        return await run_sync(fetch, limiter=self._threads)
 
     def _open(self, decided: Decided, key: Key, part: Slice | None, *, sends_files: bool, redirects: bool) -> Reply:
         """A large answer. Runs in a thread: a disk may be slow."""
@@ -378,7 +382,7 @@ class Files:
                 raise BlobMissing
             return Reply(status, head, path=path, size=found.size)
         begin, length = (0, found.size) if part is None else (part.start, part.length)
-        return Reply(status, head, chunks=blobs.stream(key, begin, length, READ_CHUNK))
+        return Reply(status, head, chunks=blobs.stream(key, begin, length, READ_CHUNK), threads=self._threads)
 
     def _redirect(self, url: str) -> Reply:
         """To the object store, for two minutes. Nothing may keep this answer: it is a key to the file."""

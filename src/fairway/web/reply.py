@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from starlette.types import Message, Send
 
@@ -16,10 +17,10 @@ BODY, START = "http.response.body", "http.response.start"
 
 class Reply:
     """`head` is complete but for the request's id. The bytes are `body`, or the whole file at `path`, which the server
-    sends by itself, or `chunks`, each awaited in a thread; `size` counts them, `sent` those that went out.
+    sends by itself, or `chunks`, each awaited in one of `threads`; `size` counts them, `sent` those that went out.
     """
 
-    __slots__ = ("body", "chunks", "head", "path", "sent", "size", "status")
+    __slots__ = ("body", "chunks", "head", "path", "sent", "size", "status", "threads")
 
     def __init__(
         self,
@@ -29,11 +30,12 @@ class Reply:
         *,
         path: Path | None = None,
         chunks: Iterator[bytes] | None = None,
+        threads: CapacityLimiter | None = None,
         size: int = 0,
     ) -> None:
         self.status, self.head, self.body = int(status), head, body  # not the enumeration's member: logs show it
         self.path, self.chunks, self.size = path, chunks, size or len(body)
-        self.sent = 0
+        self.threads, self.sent = threads, 0
 
     async def send(self, send: Send, request_id: str) -> None:
         headers = [*self.head, (b"x-request-id", request_id.encode())]
@@ -52,11 +54,11 @@ class Reply:
         end: Any = object()
         try:
             await send(start)
-            while (chunk := await run_sync(next, chunks, end)) is not end:
+            while (chunk := await run_sync(next, chunks, end, limiter=self.threads)) is not end:
                 await send({"type": BODY, "body": chunk, "more_body": True})
                 self.sent += len(chunk)
         finally:
             close = getattr(chunks, "close", None)
             if close is not None:
-                await run_sync(close)
+                await run_sync(close, limiter=self.threads)
         await send({"type": BODY, "body": b""})
