@@ -70,7 +70,7 @@ def test_bytes_that_were_lost_come_back_with_the_same_file(world, damage):
         file.unlink()
     else:
         file.write_bytes(data[:-1] if damage == "short" else bytes(len(data)))
-    assert [finding.harm for finding in fsck.check(world.app.database, world.app.blobs, deep=True)][0] == "error"
+    assert next(iter(fsck.check(world.app.database, world.app.blobs, deep=True))).harm == "error"
     again = world.put(same_is_fine=True)
     assert not again.created
     assert file.read_bytes() == data
