@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.conftest import FULL
 from tests.crash.harness import eventually
 from tests.support.builders import conda_package
 from tests.support.faulty import KINDS, Faulty, nothing
+from tests.support.s3 import own_s3_server
 from tests.support.site import Site
 
 pytestmark = pytest.mark.skipif(not FULL, reason="S3 is for the full run (FAIRWAY_TEST_FULL=1)")
@@ -29,8 +31,7 @@ def faulty(s3) -> Iterator[Faulty]:
 
 
 @pytest.fixture
-def site(database_url: str, s3, faulty: Faulty, tmp_path: Path, monkeypatch) -> Iterator[Site]:
-    monkeypatch.setattr(cloud, "RETRIES", 2)
+def site(database_url: str, s3, faulty: Faulty, tmp_path: Path) -> Iterator[Site]:
     options = {
         "data": tmp_path / "data",
         "database_url": database_url,
@@ -101,3 +102,29 @@ def test_a_store_that_fails_from_the_nth_request_on_is_503_and_nothing_is_half_d
         if done:
             break
     assert 1 < number < MOST
+
+
+def test_a_store_that_hangs_is_found_out_while_the_client_waits(database_url, tmp_path):
+    """Small requests get ten seconds, where a large part gets a minute."""
+    with own_s3_server() as own:
+        options = {
+            "data": tmp_path / "data",
+            "database_url": database_url,
+            "storage_url": f"s3://{own.fresh_bucket()}",
+            "reading_processes": 1,
+        }
+        app = Fairway(load(options, environ=own.options))
+        with Site(app) as site:
+            site.channel("lab", "public")
+            key, package = site.key(), conda_package("demo")
+            own.pause()
+            try:
+                begun = time.monotonic()
+                answer = site.put("lab", package, key)
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+                assert time.monotonic() - begun < cloud.REQUEST_SECONDS / 2
+            finally:
+                own.resume()
+            assert not list(app.staging.folder.iterdir())
+            assert site.put("lab", package, key).status_code == 201
+        app.close()

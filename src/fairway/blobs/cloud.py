@@ -22,6 +22,10 @@ from fairway.errors import BlobMissing, FairwayError, SetupError, StorageFull, U
 
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 60.0
+SMALL_SECONDS = 10.0
+"""For what carries few bytes: a store that hangs is found out so much sooner, and uploads wait for it no longer."""
+
+SMALL = 1 << 20
 RETRIES = 3
 
 PART = 8 << 20
@@ -59,7 +63,7 @@ class CloudBlobs:
 
     def __init__(self, store: Store, *, signer: Signer | None = None, prefix: str = "") -> None:
         """`prefix` is that of `store`, needed by `signer` only. `from_url` is the usual way."""
-        self._store = store
+        self._store = self._hurried = store
         self._signer = signer
         self._prefix = prefix
 
@@ -75,9 +79,16 @@ class CloudBlobs:
     ) -> CloudBlobs:
         """The store at `s3://bucket/prefix`, `gs://...` or `az://...`; nothing is contacted yet.
 
-        `options`: `AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, ... by their usual names. Without keys, the
+        What carries at most `SMALL` bytes may take `SMALL_SECONDS` at most. `options`: `AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, ... by their usual names. Without keys, the
         role of the machine or the container is asked for some. Times in seconds. Raises `SetupError`.
         """
+        blobs = cls._open(url, options, connect, request, retries)
+        if request > SMALL_SECONDS:
+            blobs.hurry(cls._open(url, options, connect, SMALL_SECONDS, retries))
+        return blobs
+
+    @classmethod
+    def _open(cls, url: str, options: Mapping[str, str], connect: float, request: float, retries: int) -> CloudBlobs:
         client: dict[str, Any] = {
             "connect_timeout": timedelta(seconds=connect),
             "timeout": timedelta(seconds=request),
@@ -145,6 +156,10 @@ class CloudBlobs:
         )
         return cls(store, signer=signer, prefix=f"{prefix}/" if prefix else "")
 
+    def hurry(self, other: CloudBlobs) -> None:
+        """Send what is small the way `other` does."""
+        self._hurried = other._store
+
     def put(self, key: Key, data: bytes) -> None:
         self._put(key, data, len(data))
 
@@ -177,7 +192,7 @@ class CloudBlobs:
     def stat(self, key: Key) -> Stat | None:
         with _translated():
             try:
-                found = obstore.head(self._store, key.path)
+                found = obstore.head(self._hurried, key.path)
             except FileNotFoundError:
                 return None
         return Stat(found["size"], found["last_modified"].astimezone(UTC))
@@ -190,7 +205,7 @@ class CloudBlobs:
             return False
         with _translated():
             try:
-                obstore.delete(self._store, key.path)
+                obstore.delete(self._hurried, key.path)
             except FileNotFoundError:
                 return False
         return True
@@ -220,7 +235,7 @@ class CloudBlobs:
     def check(self) -> None:
         with _translated():
             # a listing needs the bucket, the keys and the right to use it, unlike a HEAD, whose 404 says nothing
-            next(iter(obstore.list(self._store, "packages/ab/cd")), None)
+            next(iter(obstore.list(self._hurried, "packages/ab/cd")), None)
 
     def close(self) -> None:
         """Connections close with the last reference to the store."""
@@ -228,7 +243,8 @@ class CloudBlobs:
     def _put(self, key: Key, source: bytes | Path, size: int) -> None:
         with _translated(writing=True):
             try:
-                obstore.put(self._store, key.path, source, attributes=_attributes(key), chunk_size=PART,
+                store = self._store if size > SMALL else self._hurried
+                obstore.put(store, key.path, source, attributes=_attributes(key), chunk_size=PART,
                             max_concurrency=PARALLEL_PARTS)  # fmt: skip
             except BaseError as error:
                 # a success without ETag: Swift says so to all but the last of those who put one key at the same time
@@ -236,7 +252,7 @@ class CloudBlobs:
                     raise
             # a 200 is not proof: proxies and half-broken stores say it too. The object itself is
             try:
-                found = obstore.head(self._store, key.path)["size"]
+                found = obstore.head(self._hurried, key.path)["size"]
             except FileNotFoundError:
                 found = -1
             if found != size:
@@ -254,7 +270,7 @@ class CloudBlobs:
                     window = result.bytes().to_bytes()
                 except BaseError:
                     # an empty blob has no first byte to ask for, and stores say so in many ways
-                    if obstore.head(self._store, key.path)["size"] <= start:
+                    if obstore.head(self._hurried, key.path)["size"] <= start:
                         return
                     raise
             yield window
