@@ -46,13 +46,16 @@ class StagedFile:
     One thread at a time may write. Leaving the context removes the file, unless `BlobStore.put_file` has moved it away.
     """
 
-    def __init__(self, folder: Path, limit: int, helpers: Executor) -> None:
-        """`limit` is the largest size in bytes; `helpers` has threads. Raises `StorageFull`, `Unavailable`."""
+    def __init__(self, folder: Path, limit: int, helpers: Executor, *, md5: bool = True) -> None:
+        """`limit` is the largest size in bytes; `helpers` has threads; without `md5` the digest has none. Raises
+        `StorageFull`, `Unavailable`.
+        """
         self._limit = limit
         self._helpers = helpers
         self._size = 0
         self._sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False)  # repodata names it; nothing here trusts it
+        # repodata names it; nothing here trusts it
+        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
         self._fd, self.path = reserve(folder)
 
     def write(self, chunk: bytes) -> None:
@@ -60,9 +63,10 @@ class StagedFile:
         self._size += len(chunk)
         if self._size > self._limit:
             raise TooLarge(f"The file is larger than {in_words(self._limit)}, which is the limit here.")
-        if len(chunk) < IN_PARALLEL:
+        if self._md5 is None or len(chunk) < IN_PARALLEL:
             self._sha256.update(chunk)
-            self._md5.update(chunk)
+            if self._md5 is not None:
+                self._md5.update(chunk)
             write_all(self._fd, chunk)
             return
         md5 = self._helpers.submit(self._md5.update, chunk)
@@ -76,7 +80,8 @@ class StagedFile:
         """What has been written. The bytes are with the kernel, so every process can read them at `path`; making them
         durable is left to `BlobStore.put_file`, which then happens once, and never for a file that is refused.
         """
-        return Digest(self._sha256.hexdigest(), self._md5.hexdigest(), self._size)
+        md5 = "" if self._md5 is None else self._md5.hexdigest()
+        return Digest(self._sha256.hexdigest(), md5, self._size)
 
     def close(self) -> None:
         """Remove the file if it is still there. Calling it again does nothing."""
@@ -109,9 +114,9 @@ class StagingArea:
         self._helpers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="staging-md5")
         make_private(folder)
 
-    def open(self, limit: int) -> StagedFile:
+    def open(self, limit: int, *, md5: bool = True) -> StagedFile:
         """A new staged file of at most `limit` bytes. Raises `StorageFull`, `Unavailable`."""
-        return StagedFile(self.folder, limit, self._helpers)
+        return StagedFile(self.folder, limit, self._helpers, md5=md5)
 
     def sweep(self, older_than_seconds: float) -> int:
         """Remove what dead processes left and nobody has written to for so long; return how many files that were."""

@@ -162,8 +162,7 @@ def sqlite_engine(url: URL, *, writer: bool) -> Engine:
             "foreign_keys=ON",
             f"busy_timeout={BUSY_SECONDS * 1000}",
             "journal_size_limit=67108864",
-            "cache_size=-32768",
-            "mmap_size=268435456",
+            f"cache_size={-32768 if writer else -8192}",  # KiB; a scan needs none, and every commit empties it
             "temp_store=MEMORY",
         ]
         if not writer:

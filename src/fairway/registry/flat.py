@@ -8,9 +8,12 @@ transaction, if nobody moved it further. So readers never see a torn index; a cr
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Self
+from functools import partial
+from typing import Self, cast
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
@@ -19,7 +22,7 @@ from fairway.blobs import keys
 from fairway.blobs.staging import StagedFile, StagingArea
 from fairway.blobs.store import BlobStore
 from fairway.conda import repodata
-from fairway.conda.repodata import Entry, key_of
+from fairway.conda.record import Section
 from fairway.db.engine import Database
 from fairway.db.models import Artifact, Pointer, Record, Subdir
 from fairway.registry import sweep
@@ -42,6 +45,12 @@ STATE = (
     select(Subdir.id, Subdir.channel_id, Subdir.name, Subdir.changed, Pointer.flat_built)
     .outerjoin(Pointer, Pointer.subdir_id == Subdir.id)
     .where(Subdir.id == bindparam("subdir_id"))
+)
+
+RECORDS = (
+    select(Record.filename, Record.record, Record.run_exports)
+    .where(Record.subdir_id == bindparam("subdir_id"), Record.section == bindparam("section"))
+    .order_by(Record.name, Record.filename)
 )
 
 # An index document as a pointer names it: [sha256, size in bytes]
@@ -84,75 +93,83 @@ def build_flat(database: Database, blobs: BlobStore, staging: StagingArea, subdi
             return state.flat_built
         gone = select(Artifact.filename).where(Artifact.subdir_id == subdir_id, Artifact.deleted_at.is_not(None))
         removed = list(session.scalars(gone))
-        with (
-            Sheet(staging) as plain,
-            Sheet(staging) as packed,
-            Sheet(staging) as exports,
-            Sheet(staging) as exports_zst,
-        ):
-            write_both(repodata.repodata(state.subdir, entries_of(session, subdir_id), removed), plain, packed)
-            write_both(repodata.run_exports(state.subdir, entries_of(session, subdir_id)), exports, exports_zst)
+        with Pair(staging) as records, Pair(staging) as exports:
+            for piece, exported in repodata.documents(state.subdir, partial(parts_of, session, subdir_id), removed):
+                records.write(piece)
+                exports.write(exported)
             session.rollback()  # the snapshot has served
-            sheets = dict(zip(FLAT, (plain, packed, exports, exports_zst), strict=True))
-            documents = {kind: sheet.document() for kind, sheet in sheets.items()}
+            sheets = dict(zip(FLAT, (*records.finish(), *exports.finish()), strict=True))
+            documents = {kind: document_of(sheet) for kind, sheet in sheets.items()}
             wanted = {kind: keys.document(state.channel_id, state.subdir, kind, documents[kind][0]) for kind in sheets}
             sweep.reclaim(database, [key.path for key in wanted.values()])
             for kind, sheet in sheets.items():
-                blobs.put_file(wanted[kind], sheet.staged.path)
+                blobs.put_file(wanted[kind], sheet.path)
     flip_flat(database, state, documents, now=now)
     return state.changed
 
 
-def entries_of(session: Session, subdir_id: int) -> Iterator[Entry]:
-    """Every visible record of a subdir in the order of publication, streamed."""
-    query = (
-        select(Record.section, Record.filename, Record.record, Record.run_exports)
-        .where(Record.subdir_id == subdir_id)
-        .order_by(Record.section, Record.name, Record.filename)
-        .execution_options(yield_per=ROWS_AT_ONCE, stream_results=True)
-    )
-    for section, filename, record, exports in session.execute(query):
-        yield Entry(section, key_of(filename, section), record, exports)
+def parts_of(session: Session, subdir_id: int, section: Section) -> Iterator[repodata.Row]:
+    """A section's visible records in the order of publication, streamed."""
+    options = {"yield_per": ROWS_AT_ONCE, "stream_results": True}
+    where = {"subdir_id": subdir_id, "section": int(section)}
+    for part in session.connection().execute(RECORDS, where, execution_options=options).partitions():
+        yield cast("repodata.Row", part)
 
 
-class Sheet:
-    """A document being written: a staged file that is hashed on the way."""
+def document_of(sheet: StagedFile) -> Document:
+    digest = sheet.finish()
+    return digest.sha256, digest.size
+
+
+class Pair:
+    """A document being written, as it is and as one zstd frame: py-rattler stops reading after the first of several.
+
+    Compressing, hashing and writing have a thread of their own, beside the one that reads rows.
+    """
 
     def __init__(self, staging: StagingArea) -> None:
-        self.staged: StagedFile = staging.open(sys.maxsize)
+        with ExitStack() as stack:
+            self._plain = stack.enter_context(staging.open(sys.maxsize, md5=False))
+            self._packed = stack.enter_context(staging.open(sys.maxsize, md5=False))
+            self._pool = stack.enter_context(ThreadPoolExecutor(1, "flat"))
+            self._open = stack.pop_all()
+        self._compressor = zstd.ZstdCompressor(FLAT_LEVEL)
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._under_way: Future[None] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.staged.close()
+        self._open.close()
 
-    def document(self) -> Document:
-        digest = self.staged.finish()
-        return digest.sha256, digest.size
+    def write(self, piece: bytes) -> None:
+        self._waiting.append(piece)
+        self._size += len(piece)
+        if self._size >= PIECE:
+            self._hand_over()
 
+    def finish(self) -> tuple[StagedFile, StagedFile]:
+        self._hand_over()
+        self._settle()
+        self._packed.write(self._compressor.flush())
+        return self._plain, self._packed
 
-def write_both(pieces: Iterable[bytes], plain: Sheet, packed: Sheet) -> None:
-    """Write a document as it is and as one zstd frame: py-rattler stops reading after the first frame of several."""
-    compressor = zstd.ZstdCompressor(FLAT_LEVEL)
-    waiting: list[bytes] = []
-    size = 0
+    def _hand_over(self) -> None:
+        data = b"".join(self._waiting)
+        self._waiting, self._size = [], 0
+        self._settle()  # one piece under way and one in the making are all the memory this takes
+        self._under_way = self._pool.submit(self._put, data)
 
-    def write() -> None:
-        data = b"".join(waiting)
-        plain.staged.write(data)
-        if packed_data := compressor.compress(data):
-            packed.staged.write(packed_data)
+    def _settle(self) -> None:
+        if self._under_way is not None:
+            self._under_way.result()
 
-    for piece in pieces:
-        waiting.append(piece)
-        size += len(piece)
-        if size >= PIECE:
-            write()
-            waiting.clear()
-            size = 0
-    write()
-    packed.staged.write(compressor.flush())
+    def _put(self, data: bytes) -> None:
+        self._plain.write(data)
+        if packed := self._compressor.compress(data):
+            self._packed.write(packed)
 
 
 def flip_flat(database: Database, state: State, documents: dict[str, Document], *, now: int) -> None:
@@ -188,8 +205,7 @@ def pointer_for(session: Session, subdir_id: int) -> Pointer:
 
 def empty_documents(subdir: str) -> dict[str, bytes]:
     """The flat documents of a subdir nothing was ever published to."""
-    plain = b"".join(repodata.repodata(subdir, (), ()))
-    exports = b"".join(repodata.run_exports(subdir, ()))
+    plain, exports = (b"".join(pieces) for pieces in zip(*repodata.documents(subdir, lambda _: (), ()), strict=True))
     return {
         REPODATA: plain,
         REPODATA_ZST: zstd.compress(plain, FLAT_LEVEL),

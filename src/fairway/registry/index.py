@@ -124,7 +124,7 @@ def _write_some(session: Session, subdir_id: int, change: int, names: Sequence[s
     wanted = {"subdir_id": subdir_id, "names": names}
     found: dict[str, list[Entry]] = {name: [] for name in names}
     for name, section, filename, record in run(RECORDS, wanted):
-        found[name].append(Entry(section, key_of(filename, section), record, None))
+        found[name].append(Entry(section, key_of(filename, section), record))
     before = dict(run(STANDING, wanted).tuples().all())
     encoded: dict[str, bytes] = {}
     failed: set[str] = set()

@@ -25,7 +25,9 @@ from fairway.registry import flat, index
 
 log = structlog.get_logger("fairway.index")
 
-QUIET_SECONDS = 0.25  # flat documents wait this long, so that a burst of uploads is one build
+# Flat documents wait this long, so that a burst of uploads is one build; and three times as long as building took, so
+# that building takes a quarter of one core at most; but not for ever.
+QUIET_SECONDS, QUIET_MOST = 0.25, 30.0
 LOOK_SECONDS = 2.0  # how often the background looks for what others left
 LEASE_MS = 20_000  # also how long a publisher that was killed holds up the others
 BACKOFF_SECONDS = (1, 2, 5, 15, 60)
@@ -48,7 +50,7 @@ class Publisher:
         self._slots: dict[int, Slot] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._failures: dict[tuple[str, int], tuple[int, float]] = {}
 
@@ -104,21 +106,23 @@ class Publisher:
         self._thread.start()
 
     def stop(self) -> None:
-        self._stopping = True
+        self._stopping.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout=60)
 
     def _run(self) -> None:
-        while not self._stopping:  # the first look is at once: what a crash left behind
+        while not self._stopping.is_set():  # the first look is at once: what a crash left behind
+            started = time.monotonic()
             try:
                 self.catch_up()
             except FairwayError as error:
                 log.warning("index.look", error=error.detail)
             except Exception:
                 log.exception("index.look")
-            if self._wake.wait(timeout=LOOK_SECONDS) and not self._stopping:
-                time.sleep(QUIET_SECONDS)
+            took = time.monotonic() - started
+            self._stopping.wait(min(max(QUIET_SECONDS, 3 * took), QUIET_MOST))
+            if self._wake.wait(timeout=LOOK_SECONDS):
                 self._wake.clear()
 
     def catch_up(self) -> int:
@@ -128,7 +132,7 @@ class Publisher:
             with self._database.read() as session:
                 due = behind(session)
             for subdir_id in due:
-                if self._stopping:
+                if self._stopping.is_set():
                     return builds
                 builds += self._attempt(kind, subdir_id, work)
         return builds
