@@ -11,12 +11,13 @@ from pathlib import Path
 from bench import report
 from bench.client import ROOT
 from bench.context import Context
-from bench.suites import big, busy, crowd, download, get, index, local, memory, solvable, upload
+from bench.suites import big, busy, crowd, download, get, growth, index, local, memory, solvable, upload
 
 BENCHES = {
     "upload": upload.run,
     "solvable": solvable.run,
     "index": index.run,
+    "growth": growth.run,
     "local": local.run,
     "get": get.run,
     "download": download.run,

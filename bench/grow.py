@@ -1,6 +1,7 @@
 """A channel of any size, straight into the rows; and what one more package costs in it.
 
-`python -m bench.grow DATA COUNT REPEAT`: in a process of its own, one JSON object on stdout.
+`python -m bench.grow DATA COUNT 0` loads, `python -m bench.grow DATA COUNT REPEAT` measures; in processes of their own, so
+that the memory of one is not that of the other.
 """
 
 from __future__ import annotations
@@ -100,8 +101,8 @@ def submissions(app: Fairway, count: int) -> list[Submission]:
     return made
 
 
-def main() -> None:
-    data, count, repeat = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+def measure(app: Fairway, subdir: int, repeat: int) -> dict[str, list[dict[str, float]]]:
+    """Seconds of wall and CPU of each kind of work, and the memory this process had taken by then in MB."""
     taken: dict[str, list[dict[str, float]]] = defaultdict(list)
 
     def timed(kind: str, work: Any, *arguments: Any, **options: Any) -> Any:
@@ -110,27 +111,34 @@ def main() -> None:
         taken[kind].append({"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "rss": high_water()})
         return result
 
-    with open_fairway(data) as app:
-        make_admin(app)
-        subdir = timed("load", load, app, count)
-    with open_fairway(data) as app:
-        more = submissions(app, repeat + 1)
-        timed("scratch shards", index.rebuild, app.database, subdir, now=app.now())
-        timed("scratch shard index", app.shard_indexes.make, subdir)
-        timed("scratch flat", flat.build_flat, app.database, app.blobs, app.staging, subdir, now=app.now())
+    def publish(submission: Submission) -> None:
+        with app.database.write() as session:
+            (outcome,) = admit.publish(session, CHANNEL, [submission])
+        assert not isinstance(outcome, Exception), outcome
 
-        def publish(submission: Submission) -> None:
-            with app.database.write() as session:
-                (outcome,) = admit.publish(session, CHANNEL, [submission])
-            assert not isinstance(outcome, Exception), outcome
+    more = submissions(app, repeat + 1)
+    timed("scratch shards", index.rebuild, app.database, subdir, now=app.now())
+    timed("scratch shard index", app.shard_indexes.make, subdir)
+    timed("scratch flat", flat.build_flat, app.database, app.blobs, app.staging, subdir, now=app.now())
+    publish(more.pop())  # statements are made once
+    app.shard_indexes.make(subdir)
+    for submission in more:
+        timed("+1 shards", publish, submission)
+        timed("+1 shard index", app.shard_indexes.make, subdir)
+        timed("+1 flat", flat.build_flat, app.database, app.blobs, app.staging, subdir, now=app.now())
+    return taken
 
-        publish(more.pop())  # statements are made once
-        app.shard_indexes.make(subdir)
-        for submission in more:
-            timed("+1 shards", publish, submission)
-            timed("+1 shard index", app.shard_indexes.make, subdir)
-            timed("+1 flat", flat.build_flat, app.database, app.blobs, app.staging, subdir, now=app.now())
-    print(json.dumps(taken), flush=True)
+
+def main() -> None:
+    data, count, repeat = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    with open_fairway(data) as app:
+        if not repeat:
+            make_admin(app)
+            print(load(app, count), flush=True)
+            return
+        with app.database.read() as session:
+            subdir = session.query(Subdir.id).scalar()
+        print(json.dumps(measure(app, subdir, repeat)), flush=True)
 
 
 if __name__ == "__main__":
