@@ -1,0 +1,153 @@
+"""Every route, asked by everybody about every kind of channel: the whole table, in a file that people can read.
+
+`FAIRWAY_TEST_GOLDEN=write ./dev test tests/web/test_matrix.py` writes it anew; what changed in it is what a review has to
+look at. The rules behind it are in test_access.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from fairway.db.models import Channel, Shard, Subdir, User
+from fairway.registry import channels
+from fairway.registry.actor import CONSOLE, Role
+from tests.support.builders import conda_package
+from tests.support.site import bearer
+from tests.test_routes import DECISIONS
+from tests.web.test_access import ROLES, World
+
+GOLDEN = Path(__file__).with_name("matrix.txt")
+CALLERS = (
+    "nobody", "bad key", "expired key", "revoked key", "suspended user", "stranger", *ROLES, "administrator",
+    "owner, read key", "owner, upload key", "owner, key for another channel",
+)  # fmt: skip
+VISIBILITIES = ("public", "internal", "private", "missing")
+FILES = (
+    "/{channel}/noarch/repodata.json",
+    "/{channel}/noarch/repodata.json.zst",
+    "/{channel}/noarch/repodata_shards.msgpack.zst",
+    "/{channel}/noarch/shards/{shard}.msgpack.zst",
+    "/{channel}/noarch/run_exports.json",
+    "/{channel}/noarch/{package}",
+    "/{channel}/noarch/{package}.sigs",
+    "/{channel}/channeldata.json",
+    "/{channel}/notices.json",
+    "/get/{channel}/noarch/repodata.json",
+)
+ROUTES = sorted([*DECISIONS, *(("GET", path) for path in FILES)], key=lambda route: (route[1], route[0]))
+CHANGES = {"DELETE", "PATCH", "PUT", "POST"}
+HEADER = """# What each route answers to each caller, by the visibility of the channel it is asked about.
+# Written by tests/web/test_matrix.py, read by people: a changed line is a changed promise.
+# Lists also say which channels they show: p public, i internal, s private ("secret").
+#
+"""
+
+
+class Matrix(World):
+    """A world in which each question is asked of a channel as it was at the beginning."""
+
+    def __init__(self, site: Any) -> None:
+        super().__init__(site)
+        site.user("suspended")
+        self.keys["suspended user"] = site.key("suspended", "admin")
+        with site.app.database.write() as session:
+            for name in ("public", "internal", "private"):
+                channels.set_member(session, CONSOLE, f"the-{name}", "suspended", Role.OWNER, now=1)
+            session.execute(update(User).where(User.name == "suspended").values(suspended_at=1))
+        self.fresh_names = itertools.count(1)
+
+    def copy_of(self, visibility: str) -> str:
+        """A channel like `the-...`, for a question that may change it."""
+        if visibility == "missing":
+            return "the-missing"
+        name = f"{visibility}-{next(self.fresh_names)}"
+        self.site.channel(name, visibility)
+        with self.site.app.database.write() as session:
+            for role in ROLES:
+                channels.set_member(session, CONSOLE, name, role, Role.of(role), now=1)
+        return name
+
+    def ask(self, method: str, path: str, visibility: str, caller: str) -> str:
+        changes = method in CHANGES and "{channel" in path
+        channel = self.copy_of(visibility) if changes else f"the-{visibility}"
+        filename, data = conda_package("fresh", f"1.{next(self.numbers)}") if changes else conda_package("base")
+        if method in {"DELETE", "POST"} and "{subdir}" in path and visibility != "missing":
+            assert self.site.put(channel, (filename, data), self.admin).status_code == 201
+        filled = (
+            path.replace("{channel:path}", channel).replace("{channel}", channel).replace("{subdir}", "noarch")
+            .replace("{filename}", filename).replace("{name}", "base").replace("{user}", "viewer").replace("*", "fairway.css")
+            .replace("{package}", "base-1.0-h0_0.conda").replace("{shard}", self.shard(visibility))
+        )  # fmt: skip
+        key = self.keys[caller]
+        body: dict[str, Any] = {}
+        if path.endswith("/search"):
+            body["params"] = {"q": "base"}
+        elif "/artifacts/" in path and method == "PUT":
+            body["content"] = data
+        elif "/upload/" in path:
+            body["files"] = {"file": (filename, data, "application/octet-stream")}
+        elif method in {"PATCH", "PUT", "POST"}:
+            made = f"made-{next(self.fresh_names)}"
+            body["json"] = {"name": made} if path == "/api/v1/channels" else {"role": "viewer", "description": "x"}
+        if path.startswith("/api/v1/channels") and method in {"PATCH", "PUT"} and "json" in body:
+            body["json"] = {"role": "viewer"} if "members" in path else {"description": "x"}
+        answer = self.site.client.request(
+            method, filled, headers=bearer(key) if key else {}, follow_redirects=False, **body
+        )
+        shown = ""
+        if DECISIONS.get((method, path)) == "list" and answer.status_code == 200:
+            letters = (("p", "the-public"), ("i", "the-internal"), ("s", "the-private"))
+            shown = "".join(letter for letter, name in letters if name in answer.text)
+        return f"{answer.status_code}{shown}"
+
+    def shard(self, visibility: str) -> str:
+        """The hash of the package's shard in that channel; of the private one for the channel that is not there."""
+        name = f"the-{'private' if visibility == 'missing' else visibility}"
+        query = select(Shard.sha256).join(Subdir, Subdir.id == Shard.subdir_id)
+        query = query.join(Channel, Channel.id == Subdir.channel_id).where(Shard.name == "base", Channel.name == name)
+        with self.site.app.database.read() as session:
+            return session.scalars(query).one().hex()
+
+
+def table(matrix: Matrix) -> Iterator[str]:
+    yield HEADER.rstrip("\n")
+    for number, caller in enumerate(CALLERS, 1):
+        yield f"# {number:2}  {caller}"
+    yield "#"
+    yield f"{'':76} " + " ".join(f"{number:>6}" for number in range(1, len(CALLERS) + 1))
+    for method, path in ROUTES:
+        about = VISIBILITIES if "{channel" in path else ("-",)
+        for visibility in about:
+            cells = [
+                matrix.ask(method, path, "public" if visibility == "-" else visibility, caller) for caller in CALLERS
+            ]
+            yield f"{method:6} {path:59} {visibility:9}" + " " + " ".join(f"{cell:>6}" for cell in cells)
+
+
+def test_every_route_answers_every_caller_as_the_table_says(site):
+    made = "\n".join(line.rstrip() for line in table(Matrix(site))) + "\n"
+    if os.environ.get("FAIRWAY_TEST_GOLDEN") == "write":
+        GOLDEN.write_text(made)
+    golden = GOLDEN.read_text().splitlines()
+    different = [(old, new) for old, new in itertools.zip_longest(golden, made.splitlines()) if old != new]
+    assert different == []
+
+
+def test_no_route_is_missing_in_the_table():
+    rows = {tuple(line.split()[:2]) for line in GOLDEN.read_text().splitlines() if line[:1].isalpha()}
+    assert rows == set(ROUTES)
+
+
+@pytest.mark.parametrize("caller", ["bad key", "expired key", "revoked key", "suspended user"])
+def test_a_key_that_is_no_good_changes_nothing_anywhere(caller):
+    column = CALLERS.index(caller)
+    for line in GOLDEN.read_text().splitlines():
+        if line[:1].isalpha() and line.split()[0] in CHANGES:
+            assert line.split()[3 + column] == "401", line
