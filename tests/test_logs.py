@@ -3,8 +3,11 @@
 import asyncio
 import io
 import select
+import subprocess
+import sys
 
 import orjson
+import pytest
 
 from fairway.logs import Lines
 
@@ -49,3 +52,28 @@ def test_what_goes_out_at_once_is_whole_lines_that_a_pipe_takes_at_once():
     written(200, out)
     assert len(out.parts) < 100
     assert all(part.endswith(b"\n") and len(part) <= select.PIPE_BUF for part in out.parts)
+
+
+FAILING = """
+import sys
+import structlog
+from fairway import logs
+
+def handler(credential):
+    return 1 / 0
+
+logs.configure(sys.argv[1], "debug")
+try:
+    handler("fwy-" + "secret")
+except ZeroDivisionError:
+    structlog.get_logger("fairway").exception("request.failed")
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_failure_is_logged_without_the_values_of_its_variables(form):
+    """One of them may be a key."""
+    done = subprocess.run([sys.executable, "-c", FAILING, form], capture_output=True, text=True, check=True)
+    assert "ZeroDivisionError" in done.stderr
+    assert "handler" in done.stderr
+    assert "fwy-secret" not in done.stderr

@@ -25,6 +25,9 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 LINES_SECONDS = 0.02
 
+# Without the values of variables, which structlog shows by default: one of them may be a key.
+TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
 Line = Callable[[str, dict[str, Any]], None]
 
 
@@ -38,7 +41,7 @@ def configure(form: Literal["auto", "json", "text"], level: str) -> None:
     _State.text = form == "text" or (form == "auto" and sys.stderr.isatty())
     _State.level = logging.getLevelNamesMapping()[level.upper()]
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         if _State.text
         else structlog.processors.JSONRenderer()
     )
@@ -48,7 +51,7 @@ def configure(form: Literal["auto", "json", "text"], level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if not _State.text:
-        shared.append(structlog.processors.dict_tracebacks)
+        shared.append(TRACEBACKS)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(_State.level),
