@@ -39,6 +39,16 @@ class NotAllowed(FairwayError):
     code = "scope_missing"
 
 
+class RateLimited(FairwayError):
+    """That is too often; try again later."""
+
+    code = "rate_limited"
+
+    def __init__(self, detail: str | None = None, *, code: str | None = None, seconds: int = 5) -> None:
+        super().__init__(detail, code=code)
+        self.seconds = seconds
+
+
 class NotFound(FairwayError):
     """There is nothing here, or nothing you may see."""
 

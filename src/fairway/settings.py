@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -57,6 +58,14 @@ class Settings(BaseModel):
     index_max_age: int = Field(
         60, ge=0, le=3600, description="Seconds clients may keep a public channel's index without asking again"
     )
+    searches_per_minute: int = Field(300, ge=0, description="Searches of one address in a minute; 0: any number")
+    channels_per_hour: int = Field(20, ge=0, description="Channels one user may make in an hour; 0: any number")
+    uploads_per_minute: int = Field(
+        0, ge=0, description="Uploads of one key in a minute, three times as many at once; 0: any number"
+    )
+    trusted_proxies: str = Field(
+        "", description="Addresses and networks of your own proxies, with commas: their X-Forwarded-For is believed"
+    )
     keep_days: int = Field(7, ge=1, description="Days a deleted file stays downloadable, and an old shard stays")
 
     @field_validator("base_url")
@@ -68,6 +77,17 @@ class Settings(BaseModel):
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("must be a whole address such as https://conda.example.org")
         return value.rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _trusted_proxies(cls, value: str) -> str:
+        for part in filter(None, value.replace(",", " ").split()):
+            ip_network(part)  # its ValueError names what is wrong
+        return value
+
+    @property
+    def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return tuple(ip_network(part) for part in self.trusted_proxies.replace(",", " ").split())
 
     @property
     def url(self) -> str:

@@ -260,3 +260,28 @@ def test_unknown_addresses_and_methods_are_answered_in_the_same_form(api):
         CHANNELS, content=b"{", headers=bearer(api.admin) | {"content-type": "application/json"}
     )
     problem(answer, 422, "request_invalid")
+
+
+def test_head_says_what_get_would_without_its_body(api):
+    for path in (
+        "/health/live",
+        "/health/ready",
+        "/",
+        CHANNELS,
+        "/api/v1/search?q=x",
+        "/api/v1/openapi.json",
+        "/api/v1/nothing",
+    ):
+        got, head = (api.site.client.request(method, path) for method in ("GET", "HEAD"))
+        assert (head.status_code, head.content) == (got.status_code, b""), path
+        assert head.headers["content-length"] == got.headers["content-length"], path
+    assert api.site.client.head(CHANNELS, headers={"x-api-key": "none"}).status_code == 401
+
+
+def test_only_files_of_public_channels_may_be_used_by_other_sites(api):
+    for name in ("open", "closed"):
+        api.site.channel(name, "public" if name == "open" else "private")
+    key = api.site.key("admin", "read")
+    for path, shared in (("/open/noarch/repodata.json", True), ("/closed/noarch/repodata.json", False), ("/", False)):
+        answer = api.site.get(path, key)
+        assert answer.headers["cross-origin-resource-policy"] == ("cross-origin" if shared else "same-origin"), path

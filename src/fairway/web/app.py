@@ -17,7 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import fairway
 from fairway import errors, tasks
@@ -26,6 +26,7 @@ from fairway.web import health, openapi
 from fairway.web.api import channels, packages
 from fairway.web.errors import INTERNAL, headers_for, problem, problem_body, unreadable
 from fairway.web.files import Files
+from fairway.web.limits import Limits
 from fairway.web.metrics import Metrics
 from fairway.web.pages import home
 from fairway.web.paths import What
@@ -67,6 +68,7 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
         lifespan=lifespan,
     )
     api.state.fairway, api.state.metrics = app, metrics
+    api.state.limits = Limits(app.settings)
     api.state.readiness = health.Readiness(app)
     for module in (native, prefix, channels, packages, health, home):
         api.include_router(module.router)
@@ -113,6 +115,8 @@ class Dispatch:
             answer = await native.put(Request({**scope, "app": self.router}, receive), wanted)
             await answer(scope, receive, send)
         elif asked is None:
+            if visit.method == "HEAD":
+                scope, send = {**scope, "method": "GET"}, bodyless(send)  # type: ignore[assignment]
             await self.router(scope, receive, send)
             route = scope.get("route")
             visit.route = getattr(route, "path", "other")
@@ -125,6 +129,17 @@ class Dispatch:
             await answer(scope, receive, send)
         else:
             await send.reply(await self.files.later(visit, asked, scope))
+
+
+def bodyless(send: Send) -> Send:
+    """The way out of an answer to HEAD: what a GET would say, without its body."""
+
+    async def out(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return out
 
 
 async def not_here(scope: Scope, receive: Receive, send: Send, detail: str) -> None:

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from fairway.app import Fairway
 from fairway.errors import TokenInvalid
 from fairway.registry.actor import Actor
+from fairway.web.limits import Limits, caller
 from fairway.web.visit import Visit
 
 
@@ -31,6 +32,18 @@ def actor_of(request: Request) -> Actor:
         visit.token_id = actor.token_id
         app.counts.used(actor.token_id, now=app.now())
     return actor
+
+
+def limits_of(request: Request) -> Limits:
+    return cast("Limits", request.app.state.limits)
+
+
+def may_search(request: Request) -> None:
+    """Raises: RateLimited."""
+    limits, client = limits_of(request), request.client
+    limits.searches.take(
+        caller("" if client is None else client.host, request.headers.getlist("x-forwarded-for"), limits.trusted)
+    )
 
 
 App = Annotated[Fairway, Depends(app_of)]

@@ -21,6 +21,7 @@ STATUS: dict[type[FairwayError], HTTPStatus] = {
     errors.NotAllowed: HTTPStatus.FORBIDDEN,
     errors.FeatureOff: HTTPStatus.FORBIDDEN,
     errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     errors.Malformed: HTTPStatus.BAD_REQUEST,
     errors.Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.PackageRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -62,6 +63,11 @@ def headers_for(status: int, realm: str) -> dict[str, str]:
     return headers
 
 
+def again_in(error: FairwayError) -> dict[str, str]:
+    """When it may be asked again, if the error knows."""
+    return {"Retry-After": str(error.seconds)} if isinstance(error, errors.RateLimited) else {}
+
+
 def problem_body(status: int, code: str, detail: str) -> bytes:
     """RFC 9457, with `code` first, since some clients show only the beginning, and `message`, which conda shows."""
     title = HTTPStatus(status).phrase
@@ -74,7 +80,7 @@ def problem(error: FairwayError, *, realm: str) -> Response:
     return Response(
         problem_body(status, error.code, error.detail),
         status,
-        headers_for(status, realm),
+        headers_for(status, realm) | again_in(error),
         media_type="application/problem+json",
     )
 
@@ -82,5 +88,5 @@ def problem(error: FairwayError, *, realm: str) -> Response:
 def plain(error: FairwayError, *, realm: str) -> Response:
     """The answer of the upload dialects: clients show the body as it is, cut at 512 characters."""
     status = status_of(error)
-    headers = headers_for(status, realm) | {"Fairway-Error": error.code}
+    headers = headers_for(status, realm) | again_in(error) | {"Fairway-Error": error.code}
     return Response(error.detail[:500] + "\n", status, headers, media_type="text/plain")

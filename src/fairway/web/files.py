@@ -298,7 +298,7 @@ class Files:
             (b"cache-control", caching(found, self.app.settings.index_max_age, public=public).encode()),
             (b"vary", b"Authorization"),
             (b"accept-ranges", b"bytes"),
-            *self.protection.headers(quiet=visit.token_in_path),
+            *self.protection.headers(quiet=visit.token_in_path, shared=public),
         ]
         if found.modified:
             base.append((b"last-modified", http_date(found.modified).encode()))

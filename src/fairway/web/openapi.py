@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from fairway.web.api.models import Problem
 
-REFUSALS = (400, 401, 403, 404, 422, 500, 503)
+REFUSALS = (400, 401, 403, 404, 422, 429, 500, 503)
 WRITING = (409, 413, 507)  # only what changes something
 PUBLIC = (400, 500, 503)  # where nobody is asked for a key
 OUTSIDE = (400, 404, 500)  # where a dialect may not get to answer: an encoded path, a path of no route, a failure
@@ -93,6 +93,6 @@ def headers(code: int) -> dict[str, Any]:
     """Those a client acts upon. `required` would be left to each answer's own test."""
     if code == HTTPStatus.UNAUTHORIZED:
         return {"WWW-Authenticate": {"description": "Bearer", "schema": {"type": "string"}}}
-    if code in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE}:
+    if code in {429, 503, 507}:
         return {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
     return {}

@@ -23,15 +23,19 @@ class Protection:
     def __init__(self, *, https: bool) -> None:
         always = [*SECURITY_HEADERS, HSTS] if https else SECURITY_HEADERS
         self._made = {
-            (page, quiet): [
+            (page, quiet, shared): [
                 *always,
+                (b"cross-origin-resource-policy", b"cross-origin" if shared else b"same-origin"),
                 (b"referrer-policy", b"no-referrer" if quiet else b"strict-origin-when-cross-origin"),
                 (b"content-security-policy", CSP_PAGE if page else CSP_DATA),
             ]
             for page in (False, True)
             for quiet in (False, True)
+            for shared in (False, True)
         }
 
-    def headers(self, *, page: bool = False, quiet: bool = False) -> Headers:
-        """`quiet`: the address is nobody else's business. The list is shared; do not change it."""
-        return self._made[page, quiet]
+    def headers(self, *, page: bool = False, quiet: bool = False, shared: bool = False) -> Headers:
+        """`quiet`: the address is nobody else's business. `shared`: pages of others may use it, as the files of public
+        channels. The list is not to be changed.
+        """
+        return self._made[page, quiet, shared]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from fairway.registry import access, channels
 from fairway.registry.actor import Role, Visibility
 from fairway.web.api.models import Channel, ChannelChange, Channels, Member, NewChannel, NewMember, RoleName, moment
-from fairway.web.deps import App, Who
+from fairway.web.deps import App, Who, limits_of
 
 router = APIRouter(tags=["channels"])
 
@@ -28,9 +28,10 @@ def list_channels(app: App, actor: Who, limit: Limit = 100, cursor: Cursor = "")
 
 
 @router.post("/api/v1/channels", status_code=201)
-def create_channel(app: App, actor: Who, body: NewChannel) -> Channel:
+def create_channel(app: App, actor: Who, request: Request, body: NewChannel) -> Channel:
     """Make an empty channel. Clients can read it from now on, and find nothing in it."""
     access.require_known(actor)
+    limits_of(request).channels.take(actor.user_id)
     with app.database.write() as session:
         view = channels.create_channel(
             session,

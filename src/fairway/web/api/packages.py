@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from fairway.registry import browse, search, withdraw
 from fairway.web.api.channels import ChannelPath, Cursor, Limit
 from fairway.web.api.models import File, Hit, Hits, Package, PackageFiles, Packages
-from fairway.web.deps import App, Who
+from fairway.web.deps import App, Who, may_search
 
 router = APIRouter(tags=["packages"])
 
@@ -46,7 +46,7 @@ def delete_artifact(app: App, actor: Who, channel: ChannelPath, subdir: str, fil
     return Response(status_code=204)
 
 
-@router.get("/api/v1/search")
+@router.get("/api/v1/search", dependencies=[Depends(may_search)])
 def find_packages(
     app: App,
     actor: Who,

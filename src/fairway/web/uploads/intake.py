@@ -26,7 +26,7 @@ from fairway.registry import access
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.registry.publish import Offer, Published
-from fairway.web.deps import actor_of, app_of
+from fairway.web.deps import actor_of, app_of, limits_of
 
 BUFFER = 1 << 20
 IDLE_SECONDS = 30.0
@@ -43,7 +43,7 @@ _turns: RunVar[asyncio.Semaphore] = RunVar("turns")
 async def admit(request: Request, channel: str) -> tuple[Actor, StagedFile]:
     """Who uploads, if they may, and a place for the file. Before a byte of the body is read.
 
-    Raises as access.require does; StorageFull, Unavailable.
+    Raises as access.require does; RateLimited, StorageFull, Unavailable.
     """
     return await run_sync(_admit, request, channel)
 
@@ -52,6 +52,7 @@ def _admit(request: Request, channel: str) -> tuple[Actor, StagedFile]:
     app, actor = app_of(request), actor_of(request)
     with app.database.read() as session:
         access.pass_gate(session, actor, Action.UPLOAD, channel)
+    limits_of(request).uploads.take(actor.token_id)
     return actor, app.staging.open(app.settings.max_file_size)
 
 

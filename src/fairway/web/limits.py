@@ -1,0 +1,97 @@
+"""How often somebody may ask for what costs much. Reading a channel is never limited: clients ask in bursts, and conda
+tries a 429 again at once.
+
+Counted in this process: with several workers each counts its own, so the whole server allows as many times more.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from fairway.errors import RateLimited
+from fairway.settings import Settings
+
+REMEMBERED = 10_000  # callers; who was not seen for longest is forgotten, which is to their advantage
+
+Network = IPv4Network | IPv6Network
+
+
+class Limit:
+    """At most `burst` at once, and `many` in each `seconds` from then on; none at all if `many` is 0. Thread-safe."""
+
+    def __init__(
+        self, what: str, many: int, seconds: float, burst: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._what, self._many, self._seconds, self._burst, self._clock = what, many, seconds, burst, clock
+        self._each = seconds / many if many else 0.0
+        self._lock = threading.Lock()
+        # when each caller's allowance will be whole again: one number is the whole bucket
+        self._whole_at: OrderedDict[Hashable, float] = OrderedDict()
+
+    def take(self, who: Hashable) -> None:
+        """Count one for this caller. Raises: RateLimited, and then it is not counted."""
+        if not self._many:
+            return
+        now = self._clock()
+        with self._lock:
+            whole_at = max(self._whole_at.pop(who, now), now)
+            wait = whole_at + self._each - self._burst * self._each - now
+            self._whole_at[who] = whole_at if wait > 0 else whole_at + self._each
+            if len(self._whole_at) > REMEMBERED:
+                self._whole_at.popitem(last=False)
+        if wait > 0:
+            period = {60: "a minute", 3600: "an hour"}.get(int(self._seconds), f"{self._seconds:g} seconds")
+            raise RateLimited(
+                f"That is more than {self._many} {self._what} {period}; try again in {math.ceil(wait)} seconds.",
+                seconds=math.ceil(wait),
+            )
+
+
+class Limits:
+    """The limits of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.trusted = settings.proxies
+        self.searches = Limit("searches", settings.searches_per_minute, 60, max(30, settings.searches_per_minute // 6))
+        self.channels = Limit("new channels", settings.channels_per_hour, 3600, settings.channels_per_hour)
+        # a build farm sends what it has made at once
+        self.uploads = Limit("uploads", settings.uploads_per_minute, 60, 3 * settings.uploads_per_minute)
+
+
+def caller(client: str, forwarded: Iterable[str], trusted: Sequence[Network]) -> str:
+    """Who is to be counted: an address, or the /64 that one customer has of IPv6.
+
+    `X-Forwarded-For` is believed only as far as our own proxies wrote it: from the right, skipping them, the first
+    other address counts. Whatever stands further left anybody could have sent.
+    """
+    address = parsed(client)
+    hops = [hop.strip() for value in forwarded for hop in value.split(",")]
+    while hops and address is not None and any(address in network for network in trusted):
+        following = parsed(hops.pop())
+        if following is None:
+            break
+        address = following
+    if address is None:
+        return "unknown"
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, 64), strict=False))
+    return str(address)
+
+
+def parsed(text: str) -> IPv4Address | IPv6Address | None:
+    """An address as proxies write it: with a port, in brackets, mapped into IPv6, or not at all."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        found = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
