@@ -170,6 +170,18 @@ class Wire:
         self._connection.close()
 
 
+class Patient(Wire):
+    """Asks again for half a minute when it is told to: a store on a loaded machine may be slow, and that is no loss."""
+
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        deadline = time.monotonic() + 30
+        while (answer := super().ask(method, path, body, headers))[0] == 503 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return answer
+
+
 @contextlib.contextmanager
 def opened(server: Server) -> Iterator[Fairway]:
     """The parts of a server, in this process, beside it or while it does not run; as the command line opens them."""

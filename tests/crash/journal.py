@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tests.crash.harness import GONE, Wire, eventually
+from tests.crash.harness import GONE, Patient, Wire, eventually
 from tests.support.builders import conda_package, tar_bz2_package, zstd
 from tests.support.server import Server
 
@@ -244,7 +244,7 @@ def check(server: Server, journal: Journal, shards: Shards, key: str, *, untouch
     With `untouched` the index has to come up to date before any reader could cause it.
     """
     begun = time.monotonic()
-    with Wire(server, key) as wire:
+    with Patient(server, key) as wire:
         if untouched:
             assert eventually(lambda: behind(wire) == 0, seconds=VISIBLE_SECONDS), "the index was left behind"
         wrongs = index_wrongs(wire, journal, shards)
