@@ -201,13 +201,14 @@ def test_a_viewer_is_told_which_role_it_takes(live: Live, client: Start, written
     assert f"You may not upload to {channel.name}: that needs the role 'uploader' in it." in said
 
 
+PATHS = {"paths": [{"_path": "../../etc/passwd", "path_type": "hardlink"}], "paths_version": 1}
 BROKEN = [
     ((FILENAME, b"PK\x03\x04 no package"), "zip"),
     ((FILENAME, NEW[1][:-400]), "zip"),
     (("other-1.0-h0_0.conda", NEW[1]), "was renamed"),
     (conda_package("tool", depends=["a >=="]), "a >=="),
     (conda_package("tool", index={"subdir": "moon-64"}), "moon-64"),
-    (conda_package("tool", paths={"paths": [{"_path": "../../etc/passwd"}], "paths_version": 1}), "leads upwards"),
+    (conda_package("tool", paths=PATHS), "leads upwards"),
 ]
 
 

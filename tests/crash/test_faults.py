@@ -213,7 +213,7 @@ def test_a_file_larger_than_the_system_allows_is_507(start_lab):
 
 
 def test_a_database_that_stays_locked_is_503(start_lab):
-    """Another process writes for longer than writers wait. They also wait for each other, so three are sent at once."""
+    """Another process writes for longer than writers wait, three of them at once."""
     lab = start_lab()
     package = conda_package("demo")
     other = sqlite3.connect(lab.server.data / "fairway.db", isolation_level=None)
@@ -223,7 +223,7 @@ def test_a_database_that_stays_locked_is_503(start_lab):
         for found in together(lambda number: lab.refused(DIALECTS[number], package), len(DIALECTS)):
             assert (found.status, found.code) == (503, "busy")
             assert found.sentence.endswith("nothing was changed. Try again in a moment.")
-        assert 4 < time.monotonic() - begun < 30
+        assert 2 < time.monotonic() - begun < 20
         lab.readable()
     finally:
         other.execute("ROLLBACK")

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from fairway.db import engine
 from fairway.db.engine import Database
 from fairway.db.models import Job
 from fairway.errors import SetupError, StorageFull, Unavailable
@@ -59,9 +60,9 @@ def sqlite(database):
 
 
 def test_sqlite_is_set_up_to_survive_a_power_cut(sqlite):
-    wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5_000}
-    for engine, query_only in ((sqlite.reader, 1), (sqlite.writer, 0)):
-        with engine.connect() as connection:
+    wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 3_000}
+    for pool, query_only in ((sqlite.reader, 1), (sqlite.writer, 0)):
+        with pool.connect() as connection:
             found = {name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in (*wanted, "query_only")}
         assert found == {**wanted, "query_only": query_only}
 
@@ -177,13 +178,11 @@ def test_the_stamp_changes_with_commits_of_others(database):
         assert database.stamp() != second
 
 
-def test_a_busy_database_is_unavailable_for_now(tmp_path, sqlite_template):
+def test_a_busy_database_is_unavailable_for_now(tmp_path, sqlite_template, monkeypatch):
+    monkeypatch.setattr(engine, "PATIENCE_SECONDS", 0.05)
     path = tmp_path / "busy.db"
     path.write_bytes(sqlite_template.read_bytes())
     database = Database(f"sqlite:///{path}")
-    with database.writer.connect() as connection:
-        connection.execute(text("PRAGMA busy_timeout=50"))
-        connection.rollback()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(Unavailable) as caught:

@@ -23,11 +23,18 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
 from fairway.db.glance import Glance
+from fairway.db.turn import Turn
 from fairway.errors import SetupError, StorageFull, Unavailable
 
-BUSY_SECONDS = 5
+PATIENCE_SECONDS = 3.0
+"""How long a writer waits for the others, in this process and outside: then it is for the client to ask again."""
+
+PATIENCE = "fairway_patience"
+"""The execution option with what is left of it when a transaction begins."""
+
 STALE_SECONDS = 0.5
 
+BUSY = "The database is busy; nothing was changed. Try again in a moment."
 UNCHANGED = "The database does not answer; nothing was changed. Try again in a moment."
 UNKNOWN = (
     "The database went away at the very end, so that nobody knows whether this was done. Do it again in a moment: what "
@@ -47,6 +54,7 @@ class Database:
         self._commits = 0
         self.glance: Glance | None = None
         self._lock = threading.Lock()
+        self._turn = Turn()
         if self.url.get_backend_name() == "sqlite":
             self.is_sqlite = True
             self._open_sqlite()
@@ -100,9 +108,7 @@ class Database:
         Raises:
             StorageFull: no room on the disk. Unavailable: the database does not answer or stayed locked.
         """
-        with translated(), self._write() as session:
-            if self.is_sqlite:
-                session.connection()  # take the writer's turn now, before anything is read
+        with self._writing() as session:
             yield session
             try:
                 with translated(UNKNOWN):
@@ -111,6 +117,22 @@ class Database:
                 # also when it failed: whose connection is cut meanwhile may have committed
                 with self._lock:
                     self._commits += 1
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        if not self.is_sqlite:
+            with translated(), self._write() as session:
+                yield session
+            return
+        left = self._turn.take(PATIENCE_SECONDS)
+        if left is None:
+            raise Unavailable(BUSY)
+        try:
+            with translated(), self._write() as session:
+                session.connection(execution_options={PATIENCE: left})  # begin now, before anything is read
+                yield session
+        finally:
+            self._turn.give()
 
     def stamp(self) -> tuple[int, int]:
         """A value that differs once rows may have changed: what was read under the same stamp still holds.
@@ -146,11 +168,10 @@ class Database:
 def sqlite_engine(url: URL, *, writer: bool) -> Engine:
     engine = create_engine(
         url,
-        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
+        connect_args={"check_same_thread": False, "timeout": PATIENCE_SECONDS},
         pool_size=1 if writer else 8,
         max_overflow=0 if writer else 8,
-        # Writers queue here rather than at SQLite's lock, which has no order and polls.
-        pool_timeout=BUSY_SECONDS * 2,
+        pool_timeout=PATIENCE_SECONDS,
     )
 
     @event.listens_for(engine, "connect")
@@ -160,7 +181,7 @@ def sqlite_engine(url: URL, *, writer: bool) -> Engine:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
-            f"busy_timeout={BUSY_SECONDS * 1000}",
+            f"busy_timeout={int(PATIENCE_SECONDS * 1000)}",
             "journal_size_limit=67108864",
             f"cache_size={-32768 if writer else -8192}",  # KiB; a scan needs none, and every commit empties it
             "temp_store=MEMORY",
@@ -172,7 +193,12 @@ def sqlite_engine(url: URL, *, writer: bool) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+        if not writer:
+            connection.exec_driver_sql("BEGIN")
+            return
+        left = connection.get_execution_options().get(PATIENCE, PATIENCE_SECONDS)
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={int(left * 1000)}")  # for other processes
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     @event.listens_for(engine, "checkin")
     def returned(connection: sqlite3.Connection | None, _: Any) -> None:
@@ -191,7 +217,7 @@ def translated(lost: str = UNCHANGED) -> Iterator[None]:
     try:
         yield
     except exc.TimeoutError as error:
-        raise Unavailable("The database is busy; nothing was changed. Try again in a moment.") from error
+        raise Unavailable(BUSY) from error
     except exc.DBAPIError as error:
         said = str(error.orig).lower()
         result = getattr(error.orig, "sqlite_errorcode", None)

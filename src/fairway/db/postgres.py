@@ -18,7 +18,7 @@ PING_SECONDS = 2.0
 """For the "are you there" before each use of a pooled connection: what a request pays on a server that hangs."""
 
 STATEMENT_SECONDS = 60
-LOCK_SECONDS = 5
+LOCK_SECONDS = 3
 POOL_SECONDS = 2
 ANSWER_SECONDS = STATEMENT_SECONDS + 5.0
 """Longer than the server itself lets a statement run: only a server that says nothing at all gets here."""

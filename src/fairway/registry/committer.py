@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 
-from fairway.db.engine import Database
+from fairway.db.engine import BUSY, Database
 from fairway.errors import StorageFull, Unavailable
 from fairway.registry import admit
 from fairway.registry.publish import Published, Submission
@@ -61,6 +61,9 @@ class Committer:
             self._commit(channel, batch)
         finally:
             with self._lock:
+                if batch and isinstance(batch[0].outcome, Unavailable):
+                    # whoever came meanwhile would wait as long again, and those behind them longer still
+                    batch += give_up(queue)
                 if queue:
                     queue[0].leads = True
                     queue[0].wake.set()
@@ -84,6 +87,15 @@ class Committer:
                 return
             for waiting in batch:  # a fault of one must not be the fault of all
                 self._commit(channel, [waiting])
+
+
+def give_up(queue: deque[Waiting]) -> list[Waiting]:
+    """All who wait, told that the database is busy."""
+    batch = list(queue)
+    queue.clear()
+    for waiting in batch:
+        waiting.outcome = Unavailable(BUSY)
+    return batch
 
 
 def take(queue: deque[Waiting]) -> list[Waiting]:
