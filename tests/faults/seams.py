@@ -13,6 +13,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from obstore.exceptions import GenericError
@@ -20,6 +21,7 @@ from sqlalchemy import event, exc
 
 from fairway.app import Fairway
 from fairway.blobs import cloud, local, staging
+from fairway.db import quick
 
 FILE_CALLS = ("open", "write", "fsync", "rename", "mkdir", "fchmod", "read")
 STORE_CALLS = ("put", "head", "get")
@@ -109,6 +111,20 @@ def database_calls(app: Fairway, faults: Faults, fail: Callable[[Any], None]) ->
             for name, listener in listeners:
                 event.listen(engine, name, listener)
                 stack.callback(event.remove, engine, name, listener)
+        stack.enter_context(kept_statements(app, faults, fail))
+        yield
+
+
+@contextlib.contextmanager
+def kept_statements(app: Fairway, faults: Faults, fail: Callable[[Any], None]) -> Iterator[None]:
+    """The statements that go past SQLAlchemy, on SQLite."""
+    real = quick.perform
+
+    def perform(driver: Any, sql: str, values: Any) -> Any:
+        faults.call("statement", lambda: fail(driver))
+        return real(driver, sql, values)
+
+    with mock.patch.object(quick, "perform", perform):
         yield
 
 

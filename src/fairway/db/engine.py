@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from sqlalchemy import Engine, create_engine, event, exc, text
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
+from fairway.db import quick
 from fairway.db.glance import Glance
 from fairway.db.turn import Turn
 from fairway.errors import SetupError, StorageFull, Unavailable
@@ -53,6 +54,7 @@ class Database:
         self.url = make_url(url)
         self._commits = 0
         self.glance: Glance | None = None
+        self._look: Glance | None = None
         self._lock = threading.Lock()
         self._turn = Turn()
         if self.url.get_backend_name() == "sqlite":
@@ -81,6 +83,7 @@ class Database:
         self._watch: sqlite3.Connection | None = None
         self._path = path
         self.glance = Glance(path)
+        self._look = Glance(path)  # of its own: the event loop must not wait for a thread that was put to sleep
 
     def _open_postgresql(self) -> None:
         from fairway.db.postgres import postgresql_engine  # noqa: PLC0415 - psycopg is installed only where it is used
@@ -100,6 +103,16 @@ class Database:
         """
         with translated(), self._read() as session:
             yield session
+
+    def look(self, statement: Any, params: Mapping[str, Any]) -> Sequence[Any]:
+        """The rows of one small kept statement (`db.prepared`), as they are now. Raises: Unavailable."""
+        if self._look is not None:
+            try:
+                return self._look.execute(statement, params)
+            except Unavailable:
+                pass  # not at once
+        with self.read() as session:
+            return quick.of(session).execute(statement, params)
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -159,8 +172,9 @@ class Database:
     def close(self) -> None:
         if self.is_sqlite and self._watch is not None:
             self._watch.close()
-        if self.glance is not None:
-            self.glance.close()
+        for glance in (self.glance, self._look):
+            if glance is not None:
+                glance.close()
         self.reader.dispose()
         self.writer.dispose()
 

@@ -14,13 +14,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from fairway.db import quick
 from fairway.db.models import Base
 
 
 def insert_missing(session: Session, model: type[Base], row: Mapping[str, Any], *, key: Sequence[str]) -> None:
     """Insert a row unless one with the same key is there: two who try at once both find it afterwards."""
     statement = _statement(session.get_bind().dialect.name, model, tuple(key), (), ())
-    session.connection().execute(statement, dict(row))
+    quick.of(session).execute(statement, row)
 
 
 def added(session: Session, row: Base) -> bool:
@@ -48,7 +49,7 @@ def upsert(
     if not rows:
         return
     statement = _statement(session.get_bind().dialect.name, model, tuple(key), tuple(replace), tuple(add))
-    session.connection().execute(statement, [dict(row) for row in rows])
+    quick.of(session).each(statement, rows)
 
 
 @cache

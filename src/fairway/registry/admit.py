@@ -8,20 +8,21 @@ statement costs several times what running it does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from fairway.conda import version
+from fairway.db import quick
 from fairway.db.models import Artifact, Channel, Pointer, Subdir
 from fairway.db.upsert import insert_missing
 from fairway.errors import ArtifactExists, FairwayError, FeatureOff, NotAllowed, QuotaExceeded
-from fairway.registry import access, rows, sweep
+from fairway.registry import access, rows, sweep, tokens
 from fairway.registry.access import Action, Gate
-from fairway.registry.actor import Role, Visibility
+from fairway.registry.actor import Actor, Role, Visibility
 from fairway.registry.publish import Published, Submission
-from fairway.registry.rows import Home, Place, Writing, outcome
+from fairway.registry.rows import Home, Old, Place, Writing, outcome
 
 Outcome = Published | FairwayError
 
@@ -73,10 +74,11 @@ def publish(session: Session, channel: str, submissions: Sequence[Submission]) -
     outcomes: dict[int, Outcome] = {}
     home = home_of(session, channel)
     admitted: list[int] = []
-    roles: dict[int | None, Role | None] = {}
+    callers: dict[Actor, Caller] = {}
+    submissions = list(submissions)
     for number, submission in enumerate(submissions):
         try:
-            authorise(session, home, submission, roles)
+            submissions[number] = authorise(session, home, submission, callers)
         except FairwayError as refusal:
             outcomes[number] = refusal
         else:
@@ -105,58 +107,80 @@ def publish(session: Session, channel: str, submissions: Sequence[Submission]) -
             else:
                 outcomes[number] = unchanged
         if writings:
+            make_places(session, home.gate.id, {writing.submission.place[0]: writing.place for writing in writings})
             outcomes |= rows.write(session, home, writings)
     return [outcomes[number] for number in range(len(submissions))]
 
 
 def home_of(session: Session, channel: str) -> Home | None:
     """The channel, locked until the transaction ends."""
-    row = session.connection().execute(CHANNEL, {"name": channel}).one_or_none()
-    if row is None:
-        return None
-    gate = Gate(row.id, row.name, Visibility(row.visibility), row.allow_overwrite)
-    return Home(gate, row.allow_v3, row.quota, row.size)
+    for channel_id, name, visibility, allow_overwrite, allow_v3, quota, size in quick.of(session).execute(
+        CHANNEL, {"name": channel}
+    ):
+        return Home(Gate(channel_id, name, Visibility(visibility), allow_overwrite), allow_v3, quota, size)
+    return None
 
 
-def authorise(
-    session: Session, home: Home | None, submission: Submission, roles: dict[int | None, Role | None]
-) -> None:
-    """Pass, or raise as access.require does. `roles` is what was looked up before."""
-    actor = submission.actor
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An uploader as of this transaction."""
+
+    actor: Actor
+    role: Role | None
+
+
+def authorise(session: Session, home: Home | None, submission: Submission, callers: dict[Actor, Caller]) -> Submission:
+    """The submission of somebody who may still upload here; raises as access.require does. `callers` is what was looked
+    up before.
+    """
     gate = None if home is None else home.gate
-    if gate is not None and actor.user_id not in roles:
-        roles[actor.user_id] = access.role_in(session.connection(), actor, gate.id)
-    access.require(actor, Action.UPLOAD, gate, roles.get(actor.user_id))
+    caller = callers.get(submission.actor)
+    if caller is None:
+        reads = quick.of(session)
+        actor = tokens.still(reads, submission.actor, now=submission.now)
+        role = None if gate is None else access.role_in(reads, actor, gate.id)
+        caller = callers[submission.actor] = Caller(actor, role)
+    access.require(caller.actor, Action.UPLOAD, gate, caller.role)
     facts = submission.received.facts
     if home is not None and facts.needs_v3 and not home.allow_v3:
         raise FeatureOff(
             f"{facts.filename} needs v3 records (conditional dependencies, extras or flags), which the channel "
             f"{home.gate.name} does not allow; its owner can switch them on in the channel's settings."
         )
+    return submission if caller.actor is submission.actor else replace(submission, actor=caller.actor)
 
 
 def places_for(session: Session, channel_id: int, names: Iterable[str]) -> dict[str, Place]:
-    """The rows of some subdirs, locked; made if need be."""
-    wanted = {"channel_id": channel_id, "names": sorted(names)}
-    found = {name: Place(*rest) for name, *rest in session.connection().execute(SUBDIRS, wanted)}
-    missing = [name for name in wanted["names"] if name not in found]  # type: ignore[attr-defined]
-    if not missing:
-        return found
+    """The rows of some subdirs, locked; a place without a row for what is not there yet."""
+    wanted = sorted(names)
+    rows = quick.of(session).execute(SUBDIRS, {"channel_id": channel_id, "names": wanted})
+    found = {name: Place(*rest) for name, *rest in rows}
+    return {name: found.get(name) or Place(None, 0, None) for name in wanted}
+
+
+def make_places(session: Session, channel_id: int, places: Mapping[str, Place]) -> None:
+    """Give the places that have no row theirs: only now, because a subdir whose every file was refused would be one
+    without an index.
+    """
+    missing = sorted(name for name, place in places.items() if place.row is None)
     for name in missing:
         values = {"channel_id": channel_id, "name": name, "changed": 0}
         insert_missing(session, Subdir, values, key=["channel_id", "name"])
-    return places_for(session, channel_id, names)
+    for name, made in places_for(session, channel_id, missing).items() if missing else ():
+        places[name].row, places[name].changed, places[name].built = made.row, made.changed, made.built
 
 
 def olds_of(
     session: Session, places: Mapping[str, Place], wanted: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], Any]:
+) -> dict[tuple[str, str], Old]:
     """The rows that have these places already: `{(subdir, file name): row}`."""
-    found: dict[tuple[str, str], Any] = {}
+    found: dict[tuple[str, str], Old] = {}
     for subdir, place in places.items():
+        if place.row is None:
+            continue
         for names in sweep.batched(filename for at, filename in wanted if at == subdir):
-            rows = session.connection().execute(OLD, {"subdir_id": place.id, "names": names})
-            found |= {(subdir, row.filename): row for row in rows}
+            rows = quick.of(session).execute(OLD, {"subdir_id": place.id, "names": names})
+            found |= {(subdir, old.filename): old for old in (Old(*row) for row in rows)}
     return found
 
 
@@ -170,8 +194,8 @@ def admit(session: Session, home: Home, writing: Writing) -> Published | None:
         same = old.deleted_at is None and old.sha256 == digest.sha256
         if same and (offer.same_is_fine or offer.force):
             return outcome(home, writing, indexed_at=old.indexed_at, change=writing.place.changed, created=False)
-        may_replace(session, home.gate, writing)
-    grow = digest.size - (old.size if writing.frees else 0)
+        may_replace(session, home.gate, writing, old)
+    grow = digest.size - (old.size if old is not None and writing.frees else 0)
     if home.quota is not None and home.size + home.grown + grow > home.quota:
         raise QuotaExceeded(
             f"The channel {home.gate.name} has no room for {grow} more bytes: {home.size + home.grown} of {home.quota} "
@@ -182,9 +206,9 @@ def admit(session: Session, home: Home, writing: Writing) -> Published | None:
     return None
 
 
-def may_replace(session: Session, gate: Gate, writing: Writing) -> None:
+def may_replace(session: Session, gate: Gate, writing: Writing, old: Old) -> None:
     """Pass if the file may take the place of the one that has its name. Raises: ArtifactExists, NotAllowed."""
-    old, force = writing.old, writing.submission.offer.force
+    force = writing.submission.offer.force
     where = f"{old.filename} in {gate.name}"
     if not force or not gate.allow_overwrite:
         policy = " and this channel does not allow overwriting" if force else ""
@@ -197,6 +221,6 @@ def may_replace(session: Session, gate: Gate, writing: Writing) -> None:
         raise ArtifactExists(f"{where} already exists {same}{policy}: publish a new build number.")
     actor = writing.submission.actor
     try:
-        access.require(actor, Action.OVERWRITE, gate, access.role_in(session.connection(), actor, gate.id))
+        access.require(actor, Action.OVERWRITE, gate, access.role_in(quick.of(session), actor, gate.id))
     except NotAllowed as refused:
         raise NotAllowed(f"{where} already exists. {refused.detail}") from None

@@ -8,6 +8,7 @@ from typing import Any, cast
 from sqlalchemy import Table, insert
 from sqlalchemy.orm import Session
 
+from fairway.db import quick
 from fairway.db.models import Audit
 from fairway.registry.actor import Actor
 
@@ -45,4 +46,4 @@ def line(
 
 
 def notes(session: Session, lines: Sequence[dict[str, Any]]) -> None:
-    session.connection().execute(LINES, list(lines))
+    quick.of(session).each(LINES, lines)

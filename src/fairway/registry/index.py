@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 from fairway.conda import shards
 from fairway.conda.record import Section
 from fairway.conda.repodata import Entry, key_of
+from fairway.db import quick
 from fairway.db.engine import Database
 from fairway.db.models import Pointer, Record, Shard, ShardBytes, Subdir
 from fairway.db.upsert import upsert
@@ -111,21 +112,21 @@ def write_shards(
     failed: set[str] = set()
     for batch in sweep.batched(names):
         failed |= _write_some(session, subdir_id, change, batch, now=now)
-    run = session.connection().execute
+    value = quick.of(session).value
     place = {"subdir_id": subdir_id}
     # before the first whole index there is none: a part of it would hand names to the next channel
-    whole = bool(built or run(BUILT, place).scalar()) or not run(ANY_DUE, place).scalar()
+    whole = bool(built or value(BUILT, place)) or not value(ANY_DUE, place)
     _point(session, subdir_id, change if whole else 0, now=now)
     return failed
 
 
 def _write_some(session: Session, subdir_id: int, change: int, names: Sequence[str], *, now: int) -> set[str]:
-    run = session.connection().execute
+    run = quick.of(session).execute
     wanted = {"subdir_id": subdir_id, "names": names}
     found: dict[str, list[Entry]] = {name: [] for name in names}
     for name, section, filename, record in run(RECORDS, wanted):
         found[name].append(Entry(section, key_of(filename, section), record))
-    before = dict(run(STANDING, wanted).tuples().all())
+    before = dict(run(STANDING, wanted))
     encoded: dict[str, bytes] = {}
     failed: set[str] = set()
     for name, entries in found.items():

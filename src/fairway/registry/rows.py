@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Table, bindparam, delete, exists, insert, select, update
 from sqlalchemy.orm import Session
@@ -14,6 +14,7 @@ from fairway.blobs import keys
 from fairway.conda import record as records
 from fairway.conda import version
 from fairway.conda.names import Filename
+from fairway.db import quick
 from fairway.db.models import Artifact, Attestation, Base, Channel, Detail, Package, Record, Subdir
 from fairway.registry import audit, index, sweep
 from fairway.registry.access import Gate
@@ -69,11 +70,31 @@ class Home:
 
 @dataclass(slots=True)
 class Place:
-    """A subdir that is being published to, locked."""
+    """A subdir that is being published to, locked once it has a row."""
 
-    id: int
+    row: int | None
     changed: int
     built: int | None
+
+    @property
+    def id(self) -> int:
+        if self.row is None:
+            raise AssertionError("a subdir was not made before files were put there")
+        return self.row
+
+
+class Old(NamedTuple):
+    """A file that has, or had, a name that is being published to."""
+
+    filename: str
+    id: int
+    name: str
+    section: int
+    sha256: str
+    size: int
+    indexed_at: int
+    deleted_at: int | None
+    purged_at: int | None
 
 
 @dataclass(slots=True)
@@ -83,7 +104,7 @@ class Writing:
     number: int
     submission: Submission
     place: Place
-    old: Any  # the row its name has already, if any
+    old: Old | None  # the row its name has already
     key: bytes  # the version, as conda orders it
 
     @property
@@ -103,14 +124,14 @@ class Writing:
 
 def write(session: Session, home: Home, writings: Sequence[Writing]) -> dict[int, Published]:
     """Every row of files that may come in; `{submission's number: outcome}`."""
-    run = session.connection().execute
-    run(GROW, {"channel_id": home.gate.id, "files": home.files, "bytes": home.grown})
+    run = quick.of(session)
+    run.execute(GROW, {"channel_id": home.gate.id, "files": home.files, "bytes": home.grown})
     touched: dict[str, list[Writing]] = {}
     for writing in writings:
         touched.setdefault(writing.submission.place[0], []).append(writing)
     for mine in touched.values():
         mine[0].place.changed += 1  # the place is shared
-    run(BUMP, [{"subdir_id": mine[0].place.id, "change": mine[0].place.changed} for mine in touched.values()])
+    run.each(BUMP, [{"subdir_id": mine[0].place.id, "change": mine[0].place.changed} for mine in touched.values()])
     packages = write_packages(session, home.gate.id, writings)
     ids = write_artifacts(session, home.gate.id, packages, writings)
     write_contents(session, ids, writings)
@@ -136,13 +157,13 @@ def write(session: Session, home: Home, writings: Sequence[Writing]) -> dict[int
 
 def write_packages(session: Session, channel_id: int, writings: Sequence[Writing]) -> dict[str, int]:
     """The packages' rows, made if need be and brought up to date, if no newer version is there; `{name: id}`."""
-    run = session.connection().execute
+    run = quick.of(session)
     mine: dict[str, list[Writing]] = {}
     for writing in writings:
         mine.setdefault(writing.received.facts.name, []).append(writing)
     found: dict[str, tuple[int, bytes]] = {}
     for names in sweep.batched(mine):
-        rows = run(PACKAGES, {"channel_id": channel_id, "names": names})
+        rows = run.execute(PACKAGES, {"channel_id": channel_id, "names": names})
         found |= {name: (package_id, version_key) for name, package_id, version_key in rows}
     fresh, shown, counted = [], [], []
     for name, files in mine.items():
@@ -175,12 +196,12 @@ def write_packages(session: Session, channel_id: int, writings: Sequence[Writing
         else:
             counted.append(count)
     if shown:
-        run(SHOW_PACKAGE, shown)
+        run.each(SHOW_PACKAGE, shown)
     if counted:
-        run(COUNT_PACKAGE, counted)
+        run.each(COUNT_PACKAGE, counted)
     ids = {name: package_id for name, (package_id, _) in found.items()}
     if fresh:
-        ids |= dict(run(NEW_PACKAGES, fresh).tuples().all())
+        ids |= dict(run.each(NEW_PACKAGES, fresh))
     return ids
 
 
@@ -195,7 +216,7 @@ def write_artifacts(
     session: Session, channel_id: int, packages: Mapping[str, int], writings: Sequence[Writing]
 ) -> dict[int, int]:
     """The files' rows; `{submission's number: artifact id}`."""
-    run = session.connection().execute
+    run = quick.of(session)
     ids: dict[int, int] = {}
     fresh: dict[tuple[int, str], tuple[int, dict[str, Any]]] = {}
     for writing in writings:
@@ -223,10 +244,10 @@ def write_artifacts(
             fresh[writing.place.id, facts.filename] = (writing.number, values)
             continue
         ids[writing.number] = writing.old.id
-        make_way(session, writing)
-        run(update(table(Artifact)).where(Artifact.id == writing.old.id).values(values))
+        make_way(session, writing, writing.old)
+        session.execute(update(table(Artifact)).where(Artifact.id == writing.old.id).values(values))
     if fresh:
-        rows = run(NEW_ARTIFACTS, [values for _, values in fresh.values()])
+        rows = run.each(NEW_ARTIFACTS, [values for _, values in fresh.values()])
         ids |= {fresh[subdir_id, filename][0]: artifact_id for subdir_id, filename, artifact_id in rows}
     return ids
 
@@ -236,11 +257,10 @@ def section_of(writing: Writing) -> int:
     return int(records.section_of(Filename.parse(facts.filename).extension, facts.needs_v3))
 
 
-def make_way(session: Session, writing: Writing) -> None:
+def make_way(session: Session, writing: Writing, old: Old) -> None:
     """The file is about to be made of other bytes: take away what was known of it, and let the old bytes go if no other
     file is made of them.
     """
-    old = writing.old
     withdraw_record(session, writing.place.id, old.section, old.name, old.filename)
     other = exists().where(Artifact.sha256 == old.sha256, Artifact.id != old.id, Artifact.purged_at.is_(None))
     if old.purged_at is None and not session.scalar(select(other)):
@@ -293,11 +313,10 @@ def write_contents(session: Session, ids: Mapping[int, int], writings: Sequence[
                     "sha256": str(entry["attestations_sha256"]),
                 }
             )
-    run = session.connection().execute
-    run(NEW_DETAILS, details)
-    run(NEW_RECORDS, entries)
-    if attested:
-        run(NEW_ATTESTATIONS, attested)
+    run = quick.of(session)
+    run.each(NEW_DETAILS, details)
+    run.each(NEW_RECORDS, entries)
+    run.each(NEW_ATTESTATIONS, attested)
 
 
 def entry_of(received: Received, *, now: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from fairway.blobs import keys
 from fairway.blobs.store import BlobStore, Entry
 from fairway.conda.record import Section
+from fairway.db import quick
 from fairway.db.engine import Database
 from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Retired, Shard, ShardBytes, Subdir
 from fairway.db.upsert import upsert
@@ -54,14 +55,13 @@ def keep(session: Session, paths: Iterable[str]) -> None:
     since they were written.
     """
     for batch in batched(paths):
-        session.connection().execute(KEEP, {"paths": batch})
+        quick.of(session).execute(KEEP, {"paths": batch})
 
 
 def reclaim(database: Database, paths: Iterable[str]) -> None:
     """Take objects back that are about to be written and referred to again. A look suffices nearly always."""
     for batch in batched(paths):
-        with database.read() as session:
-            found = session.connection().scalars(FIND, {"paths": batch}).all()
+        found = [path for (path,) in database.look(FIND, {"paths": batch})]
         if found:
             with database.write() as session:
                 keep(session, found)

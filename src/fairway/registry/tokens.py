@@ -12,8 +12,9 @@ import re
 import secrets
 import string
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
@@ -28,22 +29,20 @@ ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 SECRET_LENGTH, CHECK_LENGTH = 32, 6
 PATTERN = re.compile(rf"fwy-([a-z])-([0-9A-Za-z]{{{SECRET_LENGTH}}})([0-9A-Za-z]{{{CHECK_LENGTH}}})", re.ASCII)
 # Asked before every upload: kept, because making a statement costs more than running it.
-OWNED = (
-    select(
-        Token.id,
-        Token.scope,
-        Token.bound,
-        Token.expires_at,
-        Token.last_used_at,
-        Token.revoked_at,
-        Token.user_id,
-        User.name.label("user"),
-        User.is_admin,
-        User.suspended_at,
-    )
-    .join(User, User.id == Token.user_id)
-    .where(Token.digest == bindparam("digest"))
-)
+OWNED = select(
+    Token.id,
+    Token.scope,
+    Token.bound,
+    Token.expires_at,
+    Token.last_used_at,
+    Token.revoked_at,
+    Token.user_id,
+    User.name.label("user"),
+    User.is_admin,
+    User.suspended_at,
+).join(User, User.id == Token.user_id)
+BY_DIGEST = OWNED.where(Token.digest == bindparam("digest"))
+BY_ID = OWNED.where(Token.id == bindparam("token_id"))
 BOUND = select(TokenChannel.channel_id).where(TokenChannel.token_id == bindparam("token_id"))
 DAY_MS = 86_400_000
 USED_EVERY_MS = 300_000  # last_used_at is written at most this often: reads must not become writes
@@ -187,7 +186,18 @@ def recognise(reads: Reads, token: str, *, now: int) -> Known:
     """Who a key belongs to; `INVALID` for one that is unknown, revoked, expired, or of a suspended user."""
     if not well_formed(token):
         return Known(INVALID, None, None)
-    for found in reads.execute(OWNED, {"digest": digest(token)}):
+    return _known(reads, reads.execute(BY_DIGEST, {"digest": digest(token)}), now=now)
+
+
+def still(reads: Reads, actor: Actor, *, now: int) -> Actor:
+    """Who that is by now: an upload may take hours, and a key that was revoked meanwhile must not publish."""
+    if actor.token_id is None:
+        return actor
+    return _known(reads, reads.execute(BY_ID, {"token_id": actor.token_id}), now=now).actor
+
+
+def _known(reads: Reads, rows: Iterable[Any], *, now: int) -> Known:
+    for found in rows:
         token_id, scope, bound, expires_at, last_used_at, revoked_at, user_id, name, is_admin, suspended_at = found
         if revoked_at is not None or suspended_at is not None or (expires_at is not None and expires_at <= now):
             break
