@@ -73,6 +73,7 @@ def test_a_forgotten_file_is_removed_too(area):
 def test_what_a_killed_process_left_is_cleared_and_live_files_stay(area):
     child = subprocess.Popen([sys.executable, "-c", HOLD, area.folder], stdout=subprocess.PIPE, text=True)
     with child, area.open(limit=10) as mine:
+        mine.write(b"x")
         try:
             theirs = Path(child.stdout.readline().strip())
             assert theirs.exists()
@@ -119,8 +120,18 @@ def test_a_folder_that_cannot_be_used_is_unavailable(tmp_path):
     assert str(tmp_path) not in caught.value.detail
     area = StagingArea(tmp_path / "staging")
     area.folder.rmdir()
-    with pytest.raises(Unavailable):
-        area.open(limit=1)
+    with area.open(limit=1) as staged, pytest.raises(Unavailable):
+        staged.write(b"x")
+
+
+def test_nothing_is_on_the_disk_before_the_first_byte(area):
+    with area.open(limit=1) as staged:
+        assert list(area.folder.iterdir()) == []
+        staged.write(b"x")
+        assert list(area.folder.iterdir()) == [staged.path]
+    with area.open(limit=1) as empty:  # a file of no bytes is one too, when somebody asks for it
+        assert empty.path.read_bytes() == b""
+    assert list(area.folder.iterdir()) == []
 
 
 def test_sizes_in_words():

@@ -11,7 +11,7 @@ from fairway.blobs import keys
 from fairway.conda import shards
 from fairway.conda.names import Filename
 from fairway.conda.shards import decompressed
-from fairway.db.models import Pointer, Retired, Shard, ShardBytes, Subdir
+from fairway.db.models import Channel, Pointer, Retired, Shard, ShardBytes, Subdir
 from fairway.errors import Unavailable
 from fairway.registry import admit, channels, flat, fsck, index, publish, withdraw
 from fairway.registry.actor import CONSOLE
@@ -174,6 +174,16 @@ def test_before_the_first_whole_shard_index_there_is_none(world):
     world.publish_index()
     assert sorted(world.shards()) == ["a", "b", "c"]
     agree(world, notes=True)
+
+
+def test_a_subdir_to_which_nothing_ever_came_in_has_nothing_to_build(world):
+    """An earlier version left such rows when a first upload was refused; its index was 503 for ever."""
+    with world.app.database.write() as session:
+        channel_id = session.scalar(select(Channel.id))
+        session.add(Subdir(channel_id=channel_id, name="win-64", changed=0))
+    with world.app.database.read() as session:
+        assert (index.behind(session), flat.behind(session)) == ([], [])
+    assert world.app.lookup.view().shelf(channel_id, "win-64", rows=True) is None
 
 
 def test_the_shard_index_is_made_once_for_each_change_and_from_what_changed(world):

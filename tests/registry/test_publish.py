@@ -10,7 +10,7 @@ from sqlalchemy import select
 from fairway import errors
 from fairway.blobs import keys
 from fairway.db.models import Artifact, Attestation, Audit, Channel, Detail, Package, Record, Subdir
-from fairway.registry import browse, channels, withdraw
+from fairway.registry import browse, channels, many, publish, sweep, withdraw
 from fairway.registry.actor import CONSOLE
 from tests.support.builders import conda_package, tar_bz2_package
 from tests.web.reading import bundle
@@ -203,6 +203,46 @@ def test_a_quota_bounds_the_bytes_of_live_files(world):
     with world.app.database.write() as session:
         channels.set_quota(session, CONSOLE, "lab", None, now=world.now)
     assert world.put(conda_package("later")).created
+
+
+def test_a_first_upload_that_is_refused_leaves_the_subdir_as_if_nobody_had_asked(world):
+    with world.app.database.write() as session:
+        channels.set_quota(session, CONSOLE, "lab", 10, now=world.now)
+    assert refusal(world).code == "quota_exceeded"
+    assert not rows(world, Subdir)
+    with world.app.database.write() as session:
+        channels.set_quota(session, CONSOLE, "lab", None, now=world.now)
+    assert world.put().created
+
+
+def test_a_refusal_stands_when_its_bytes_cannot_be_let_go_of(world, monkeypatch):
+    with world.app.database.write() as session:
+        channels.set_quota(session, CONSOLE, "lab", 10, now=world.now)
+
+    def full(*_, **__):
+        raise errors.StorageFull
+
+    monkeypatch.setattr(sweep, "retire", full)
+    assert refusal(world).code == "quota_exceeded"
+
+
+def test_a_folder_is_published_even_if_what_was_refused_cannot_be_let_go_of(world, tmp_path, monkeypatch):
+    paths = []
+    for version in ("1.0", "2.0"):
+        filename, data = conda_package("demo", version)
+        paths.append(tmp_path / filename)
+        paths[-1].write_bytes(data)
+    with world.app.database.write() as session:
+        channels.set_quota(session, CONSOLE, "lab", paths[0].stat().st_size + 10, now=world.now)
+
+    def full(*_, **__):
+        raise errors.Unavailable
+
+    monkeypatch.setattr(sweep, "retire", full)
+    app = world.app
+    folder = many.Many(app.intake, app.staging, CONSOLE, "lab", False, 1 << 20, 2, lambda: world.now)
+    outcomes = dict(many.accept_many(folder, paths))
+    assert [type(outcomes[path]) for path in paths] == [publish.Published, errors.QuotaExceeded]
 
 
 def test_replacing_counts_only_the_difference_against_the_quota(world):

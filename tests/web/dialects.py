@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlencode
 
 DIALECTS = ("put", "multipart", "raw")
@@ -91,3 +93,29 @@ def refusal(dialect: str, status: int, headers: Mapping[str, str], body: bytes) 
     assert headers["cache-control"] == "no-store"
     assert ("retry-after" in headers) is (status in {503, 507})
     return Refusal(status, code, sentence)
+
+
+async def ask_slowly(app: Any, asked: Request, pieces: list[dict[str, Any]]) -> tuple[int, dict[str, str], bytes]:
+    """Call an ASGI application with a client that sends these messages and then nothing more, for ever."""
+    path, _, query = asked.path.partition("?")
+    headers = [(name.lower().encode(), value.encode()) for name, value in asked.headers.items()]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": asked.method, "scheme": "http",
+        "path": path, "raw_path": path.encode(), "query_string": query.encode(), "root_path": "", "headers": headers,
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000),
+    }  # fmt: skip
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        if pieces:
+            return pieces.pop(0)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    start = sent[0]
+    said = {name.decode(): value.decode() for name, value in start["headers"]}
+    return start["status"], said, b"".join(message.get("body", b"") for message in sent[1:])

@@ -19,7 +19,7 @@ from fairway.registry.actor import CONSOLE, Role
 from fairway.web.app import create
 from tests.support.builders import conda_package, tar_bz2_package
 from tests.support.site import Site
-from tests.web.dialects import DIALECTS, Refusal, Request, form, refusal, request
+from tests.web.dialects import DIALECTS, Refusal, Request, ask_slowly, form, refusal, request
 
 ROWS = (Artifact, Attestation, Detail, Package, Pointer, Record, Shard, Subdir)
 CONTENT = {"share/demo/data": random.Random(1).randbytes(5_000)}  # does not compress: a half is cut in the middle of it
@@ -273,32 +273,6 @@ class HastyLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return super().time() * FASTER
-
-
-async def ask_slowly(app: Any, asked: Request, pieces: list[dict[str, Any]]) -> tuple[int, dict[str, str], bytes]:
-    """Call an ASGI application with a client that sends these messages and then nothing more, for ever."""
-    path, _, query = asked.path.partition("?")
-    headers = [(name.lower().encode(), value.encode()) for name, value in asked.headers.items()]
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": asked.method, "scheme": "http",
-        "path": path, "raw_path": path.encode(), "query_string": query.encode(), "root_path": "", "headers": headers,
-        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000),
-    }  # fmt: skip
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        if pieces:
-            return pieces.pop(0)
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    await app(scope, receive, send)
-    start = sent[0]
-    said = {name.decode(): value.decode() for name, value in start["headers"]}
-    return start["status"], said, b"".join(message.get("body", b"") for message in sent[1:])
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -47,22 +47,32 @@ class StagedFile:
     """
 
     def __init__(self, folder: Path, limit: int, helpers: Executor, *, md5: bool = True) -> None:
-        """`limit` is the largest size in bytes; `helpers` has threads; without `md5` the digest has none. Raises
-        `StorageFull`, `Unavailable`.
-        """
+        """`limit` is the largest size in bytes; `helpers` has threads; without `md5` the digest has none."""
         self._limit = limit
         self._helpers = helpers
         self._size = 0
         self._sha256 = hashlib.sha256()
         # repodata names it; nothing here trusts it
         self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
-        self._fd, self.path = reserve(folder)
+        self._folder = folder
+        self._fd = -1
+        self._path: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the bytes are. Made when it is first needed, so that a thread waits for the disk and not the event loop.
+        Raises `StorageFull`, `Unavailable`.
+        """
+        if self._path is None:
+            self._fd, self._path = reserve(self._folder)
+        return self._path
 
     def write(self, chunk: bytes) -> None:
         """Append `chunk`. Raises `TooLarge` if the file would exceed its limit, `StorageFull`, `Unavailable`."""
         self._size += len(chunk)
         if self._size > self._limit:
             raise TooLarge(f"The file is larger than {in_words(self._limit)}, which is the limit here.")
+        _ = self.path
         if self._md5 is None or len(chunk) < IN_PARALLEL:
             self._sha256.update(chunk)
             if self._md5 is not None:
@@ -115,7 +125,7 @@ class StagingArea:
         make_private(folder)
 
     def open(self, limit: int, *, md5: bool = True) -> StagedFile:
-        """A new staged file of at most `limit` bytes. Raises `StorageFull`, `Unavailable`."""
+        """A new staged file of at most `limit` bytes; nothing is on the disk before the first of them."""
         return StagedFile(self.folder, limit, self._helpers, md5=md5)
 
     def sweep(self, older_than_seconds: float) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Self, cast
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
@@ -76,8 +76,8 @@ def state_of(session: Session, subdir_id: int) -> State | None:
 def behind(session: Session) -> list[int]:
     """The subdirs whose flat documents are not up to date."""
     query = select(Subdir.id).outerjoin(Pointer, Pointer.subdir_id == Subdir.id)
-    built = Pointer.flat_built
-    return list(session.scalars(query.where((built.is_(None)) | (built < Subdir.changed)).order_by(Subdir.id)))
+    built = func.coalesce(Pointer.flat_built, 0)  # a subdir whose first upload was refused has nothing to build
+    return list(session.scalars(query.where(built < Subdir.changed).order_by(Subdir.id)))
 
 
 def build_flat(database: Database, blobs: BlobStore, staging: StagingArea, subdir_id: int, *, now: int) -> int:

@@ -280,6 +280,8 @@ LEVEL = select(func.coalesce(func.sum(Subdir.changed), 0)).where(Subdir.channel_
 def _shelf(reads: Reads, channel_id: int, subdir: str) -> Shelf | None:
     for found in reads.execute(SHELF, {"channel_id": channel_id, "subdir": subdir}):
         subdir_id, changed, shards_built, flat_built, flat, shards_at, flat_at = found
+        if not changed:
+            return None  # its first upload was refused after its row was made
         documents = {kind: (str(sha256), int(size)) for kind, (sha256, size) in (flat or {}).items()}
         return Shelf(subdir_id, changed, shards_built or 0, flat_built or 0, documents, shards_at or 0, flat_at or 0)
     return None

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from fairway.blobs import keys
-from fairway.blobs.staging import StagedFile, StagingArea
+from fairway.blobs.staging import Digest, StagedFile, StagingArea
 from fairway.conda.names import Filename
 from fairway.errors import FairwayError, Unavailable
 from fairway.registry import admit, publish, sweep
@@ -104,6 +104,7 @@ def store(many: Many, arrivals: Sequence[Arrival]) -> Iterator[tuple[Path, Publi
 def bring_in(many: Many, arrivals: Sequence[Arrival]) -> Iterator[tuple[Path, Published | Exception]]:
     good = [arrival for arrival in arrivals if arrival.refusal is None]
     outcomes: dict[int, Published | Exception] = {}
+    refused: list[Digest] = []
     try:
         files = [
             (keys.package(arrival.received.digest.sha256), arrival.staged.path)
@@ -120,13 +121,13 @@ def bring_in(many: Many, arrivals: Sequence[Arrival]) -> Iterator[tuple[Path, Pu
         with many.intake.database.write() as session:
             published = admit.publish(session, many.channel, submissions)
         outcomes = {id(arrival): outcome for arrival, outcome in zip(good, published, strict=True)}
-        refused = [
+        refused += [
             submission.received.digest
             for submission, outcome in zip(submissions, published, strict=True)
             if isinstance(outcome, FairwayError)
         ]
-        publish.abandon(many.intake.database, refused, now=many.clock())
     except FairwayError as error:
         outcomes = {id(arrival): error for arrival in good}
+    publish.abandon(many.intake.database, refused, now=many.clock())
     for arrival in arrivals:
         yield arrival.path, arrival.refusal or outcomes.get(id(arrival)) or Unavailable()

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import structlog
 from sqlalchemy import select
 
 from fairway.blobs import keys
@@ -25,6 +26,8 @@ from fairway.errors import FairwayError, Invalid, StorageFull, Unavailable
 from fairway.registry import sweep
 from fairway.registry.actor import Actor
 from fairway.sandbox.pool import Reader
+
+log = structlog.get_logger("fairway.publish")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +126,20 @@ def accept(intake: Intake, actor: Actor, staged: StagedFile, offer: Offer, *, no
 
 def abandon(database: Database, digests: Iterable[Digest], *, now: int) -> None:
     """Let go of bytes that were stored before their publication was refused, unless a file is made of them: else a
-    sender without room in its channel could fill the disk.
+    sender without room in its channel could fill the disk. If they cannot be let go of now, `fairway sweep --unknown`
+    finds them: what became of the files stands.
     """
-    for digest in digests:
-        used = select(Artifact.id).where(Artifact.sha256 == digest.sha256, Artifact.purged_at.is_(None)).limit(1)
+    left = sorted({digest.sha256 for digest in digests})
+    if not left:
+        return
+    try:
         with database.write() as session:
-            if session.scalar(used) is None:
-                sweep.retire(session, [keys.package(digest.sha256).path], now=now)
+            for sha256 in left:
+                used = select(Artifact.id).where(Artifact.sha256 == sha256, Artifact.purged_at.is_(None)).limit(1)
+                if session.scalar(used) is None:
+                    sweep.retire(session, [keys.package(sha256).path], now=now)
+    except (Unavailable, StorageFull) as error:
+        log.warning("upload.abandon", error=error.detail, files=len(left))
 
 
 def receive(intake: Intake, staged: StagedFile, offer: Offer, *, now: int) -> Received:

@@ -18,14 +18,19 @@ def app_of(request: Request) -> Fairway:
 
 
 def actor_of(request: Request) -> Actor:
-    """Who is asking. Runs in a worker thread, since it may have to look into the database.
+    """Who is asking. Runs in a worker thread, since it may have to look into the database."""
+    return who_asks(request, rows=True)
+
+
+def who_asks(request: Request, *, rows: bool) -> Actor:
+    """Who is asking. Raises: Miss: without `rows`, if that is not at hand.
 
     A bad key that only wants to read is refused here, also where anybody may read: whoever sends a key to the API means
     to be somebody. What writes says so itself, in the words of its dialect.
     """
     app = app_of(request)
     visit: Visit = request.scope["visit"]
-    actor = app.lookup.view().actor(visit.token, rows=True)
+    actor = app.lookup.view().actor(visit.token, rows=rows)
     if actor.invalid and request.method == "GET":
         raise TokenInvalid
     if actor.token_id is not None:

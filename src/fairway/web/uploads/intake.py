@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from anyio.lowlevel import RunVar
@@ -21,15 +23,21 @@ from starlette.requests import ClientDisconnect
 from fairway.app import Fairway
 from fairway.blobs.staging import StagedFile
 from fairway.blobs.store import failure
+from fairway.db.engine import UNCHANGED
 from fairway.errors import Invalid, Malformed, StorageFull, TooLarge, Unavailable
 from fairway.registry import access
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
+from fairway.registry.lookup import Miss
 from fairway.registry.publish import Offer, Published
-from fairway.web.deps import actor_of, app_of, limits_of
+from fairway.web.deps import app_of, limits_of, who_asks
 
 BUFFER = 1 << 20
 IDLE_SECONDS = 30.0
+# Slower than anybody's line: who sends a byte now and then holds a connection, a file and a key's rights for ever.
+SLOWEST = 16 << 10  # bytes a second, on average
+PATIENCE_SECONDS = 60.0  # before that is asked for
+LONGEST_SECONDS = 4 * 3600.0
 # A refused body is read on so far, because a client that finds the connection cut never sees the reason.
 DRAIN_BYTES = 64 << 20
 DRAIN_SECONDS = 20.0
@@ -43,17 +51,28 @@ _turns: RunVar[asyncio.Semaphore] = RunVar("turns")
 async def admit(request: Request, channel: str) -> tuple[Actor, StagedFile]:
     """Who uploads, if they may, and a place for the file. Before a byte of the body is read.
 
-    Raises as access.require does; RateLimited, StorageFull, Unavailable.
+    What decides is mostly at hand, as it is for readers; the transaction at the end decides again, on the rows. Raises
+    as access.require does; RateLimited, Unavailable.
     """
-    return await run_sync(_admit, request, channel)
-
-
-def _admit(request: Request, channel: str) -> tuple[Actor, StagedFile]:
-    app, actor = app_of(request), actor_of(request)
-    with app.database.read() as session:
-        access.pass_gate(session, actor, Action.UPLOAD, channel)
-    limits_of(request).uploads.take(actor.token_id)
+    try:
+        actor = permitted(request, channel, rows=False)
+    except Miss:
+        actor = await run_sync(partial(permitted, request, channel, rows=True))
+    app = app_of(request)
     return actor, app.staging.open(app.settings.max_file_size)
+
+
+def permitted(request: Request, channel: str, *, rows: bool) -> Actor:
+    app = app_of(request)
+    actor, view = who_asks(request, rows=rows), app.lookup.view()
+    gate = view.gate(channel, rows=rows)
+    role = None if gate is None else view.role(actor, gate.id, rows=rows)
+    if app.lookup.away:
+        # readers get what was last known; a body that cannot be published need not be sent
+        raise Unavailable(UNCHANGED)
+    access.require(actor, Action.UPLOAD, gate, role)
+    limits_of(request).uploads.take(actor.token_id)
+    return actor
 
 
 def announced(request: Request, app: Fairway) -> None:
@@ -90,6 +109,7 @@ def free_bytes(folder: Path) -> int:
 async def chunks(request: Request) -> AsyncIterator[bytes]:
     """The body as it arrives. Raises: Malformed: it stopped arriving, or the client went away."""
     stream = request.stream()
+    started, size = time.monotonic(), 0
     while True:
         try:
             async with asyncio.timeout(IDLE_SECONDS):
@@ -102,8 +122,21 @@ async def chunks(request: Request) -> AsyncIterator[bytes]:
             ) from None
         except ClientDisconnect:
             raise Malformed("The connection ended before the file did.", code="body_length") from None
+        size += len(chunk)
+        keep_pace(time.monotonic() - started, size)
         if chunk:
             yield chunk
+
+
+def keep_pace(seconds: float, size: int) -> None:
+    """Pass while a body of which `size` bytes came in so many seconds arrives fast enough. Raises: Malformed."""
+    if seconds > LONGEST_SECONDS:
+        raise Malformed(f"The upload took more than {LONGEST_SECONDS / 3600:.0f} hours.", code="upload_timeout")
+    if seconds > PATIENCE_SECONDS and size < seconds * SLOWEST:
+        raise Malformed(
+            f"The file arrived with less than {SLOWEST >> 10} KiB a second; the upload was given up.",
+            code="upload_timeout",
+        )
 
 
 class Buffered:
