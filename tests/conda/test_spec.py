@@ -1,12 +1,14 @@
 """What is accepted as a dependency, rattler can read; what v3 makes of it means the same."""
 
 import re
+from unittest import mock
 
 import pytest
 import rattler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fairway.conda import spec
 from fairway.conda.spec import parse
 from fairway.errors import PackageRefused
 from tests.conda.corpus import needs_corpus, specs
@@ -157,13 +159,34 @@ _spec = st.builds(
 @given(_spec | st.lists(_pieces, max_size=12).map(lambda pieces: "a" + "".join(pieces)))
 def test_what_is_accepted_rattler_reads(text):
     try:
-        spec = parse(text)
+        found = parse(text)
     except PackageRefused:
         return
     rattler.MatchSpec(text)
-    if spec.channel is None and not re.search(r"==[^,|]*\*", text):  # rattler reads `==1.*` in two ways
-        assert str(rattler.MatchSpec(spec.bracketed())) == str(rattler.MatchSpec(text))
-        assert parse(spec.bracketed()) == spec
+    if found.channel is None and not re.search(r"==[^,|]*\*", text):  # rattler reads `==1.*` in two ways
+        assert str(rattler.MatchSpec(found.bracketed())) == str(rattler.MatchSpec(text))
+        assert parse(found.bracketed()) == found
+
+
+_usual = st.builds(
+    lambda atoms, dividers: "a " + "".join(map("".join, zip(atoms, [*dividers, ""], strict=False))),
+    st.lists(st.from_regex(spec._USUAL_ATOM, fullmatch=True), min_size=2, max_size=2),
+    st.lists(st.sampled_from(",|"), min_size=1, max_size=1),
+)
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(_usual | _spec)
+def test_what_is_usual_is_read_as_everything_else(text):
+    def read():
+        try:
+            return parse(text)
+        except PackageRefused as refusal:
+            return refusal.code
+
+    at_once = read()
+    with mock.patch.object(spec, "_USUAL", re.compile("(?!)")):
+        assert read() == at_once
 
 
 @pytest.mark.parametrize(

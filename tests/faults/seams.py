@@ -120,9 +120,9 @@ def kept_statements(app: Fairway, faults: Faults, fail: Callable[[Any], None]) -
     """The statements that go past SQLAlchemy, on SQLite."""
     real = quick.perform
 
-    def perform(driver: Any, sql: str, values: Any) -> Any:
-        faults.call("statement", lambda: fail(driver))
-        return real(driver, sql, values)
+    def perform(execute: Any, sql: str, values: Any) -> Any:
+        faults.call("statement", lambda: fail(None))
+        return real(execute, sql, values)
 
     with mock.patch.object(quick, "perform", perform):
         yield

@@ -335,3 +335,55 @@ def test_many_threads_and_dying_children_leave_nothing_behind(package):
         assert read(reader, package).name == "demo"
     assert not children()
     assert open_files() == before
+
+
+def read_many(reader: Reader, paths: list[Path]) -> list[str]:
+    """The names of the packages, or the codes of the refusals."""
+    outcomes = reader.read_many([(path, Filename.parse(path.name), None) for path in paths], now_ms=NOW)
+    return [getattr(outcome, "name", None) or getattr(outcome, "code", None) or str(outcome) for outcome in outcomes]
+
+
+def test_many_files_are_read_in_one_go_each_with_its_own_outcome(reader, tmp_path):
+    paths = [written(tmp_path, *builders.conda_package(f"demo{number}")) for number in range(30)]
+    paths[7].write_bytes(b"")
+    paths[11].unlink()
+    outcomes = read_many(reader, paths)
+    assert outcomes[7] == "archive_truncated"
+    assert "No such file" in outcomes[11]
+    assert [name for number, name in enumerate(outcomes) if number not in {7, 11}] == [
+        f"demo{number}" for number in range(30) if number not in {7, 11}
+    ]
+    assert read_many(reader, []) == []
+
+
+def test_a_file_that_ends_its_reader_leaves_those_behind_it_to_the_next(tmp_path, package):
+    names = {f"lib/{i:06d}": b"" for i in range(250_000)}
+    big = written(tmp_path, *builders.conda_package("big", files={}, paths=builders.paths_json(names)))
+    slow = many_members(tmp_path, 800_000)
+    limits = Limits(payload_members=900_000, ratio=10_000)
+    with Reader(processes=1, limits=limits, memory=120 * MEBI, cpu=0) as reader:
+        outcomes = read_many(reader, [package, big, package, slow, package, package])
+        assert [outcomes[number] for number in (0, 2, 4, 5)] == ["demo"] * 4
+        assert outcomes[1] in {"archive_too_complex", "decompressed_too_large", "archive_too_slow"}
+        assert outcomes[3] in {"archive_too_slow", "archive_too_complex", "decompressed_too_large"}
+        assert read(reader, package).name == "demo"
+
+
+def test_a_reader_that_is_killed_costs_one_file(tmp_path, package):
+    with Reader(processes=1, limits=Limits()) as reader, ThreadPoolExecutor(1) as threads:
+        read(reader, package)
+        (child,) = children()
+        os.kill(child, signal.SIGSTOP)
+        doomed = threads.submit(read_many, reader, [package] * 5)
+        time.sleep(0.1)
+        os.kill(child, signal.SIGKILL)
+        assert doomed.result(timeout=20) == ["archive_unreadable", *["demo"] * 4]
+
+
+def test_no_more_is_asked_at_once_than_a_pipe_holds(tmp_path):
+    """Long paths: what does not fit goes in the next round, and nobody waits for ever."""
+    folder = tmp_path.joinpath(*["x" * 200] * 8)
+    folder.mkdir(parents=True)
+    paths = [written(folder, *builders.conda_package(f"demo{number}")) for number in range(60)]
+    with Reader(processes=1, limits=Limits()) as reader:
+        assert read_many(reader, paths) == [f"demo{number}" for number in range(60)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import sys
 import time
@@ -152,6 +153,8 @@ def run_local(app: Fairway, channel: str, paths: list[Path], *, force: bool) -> 
         app.intake, app.staging, CONSOLE, channel, force, app.settings.max_file_size,
         threads=app.settings.reading_processes + 1, clock=app.now,
     )  # fmt: skip
+    gc.collect()
+    gc.freeze()  # what was imported stays: looking through it again and again took a tenth of the time
     changes: dict[int, int] = {}
     refused = size = 0
     started = time.monotonic()

@@ -45,6 +45,7 @@ class Prepared:
     sql: str
     slots: Sequence[Slot]
     fixed: Params  # values that the statement itself has
+    returns: bool  # whether it gives rows
     results: Sequence[Convert | None] | None  # none: rows are right as they come
 
     def values(self, params: Params) -> list[Any]:
@@ -101,6 +102,7 @@ def _prepare(statement: Any, params: Params, lists: Sequence[str]) -> Prepared:
         state.statement,
         slots,
         {name: value for name, value in compiled.params.items() if value is not None},
+        bool(results),
         results if any(results) else None,
     )
 

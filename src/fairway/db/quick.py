@@ -7,7 +7,7 @@ hundreds, and SQLAlchemy sends many rows in one.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import exc
@@ -32,7 +32,7 @@ class Quick:
             result = self._connection.execute(statement, params)
             return result.all() if result.returns_rows else []
         kept = prepared(statement, params)
-        return kept.rows(perform(self._driver, kept.sql, kept.values(params)))
+        return kept.rows(perform(self._driver.execute, kept.sql, kept.values(params)))
 
     def value(self, statement: Any, params: Mapping[str, Any]) -> Any:
         """The first value of the first row, if there is one."""
@@ -41,16 +41,19 @@ class Quick:
         return None
 
     def each(self, statement: Any, rows: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
-        """The statement for each of some rows with the same keys; all that it returns."""
+        """The statement, one without lists, for each of some rows with the same keys; all that it returns."""
         if not rows:
             return []  # SQLAlchemy would run it once, with nothing but defaults
         if self._driver is None:
             result = self._connection.execute(statement, rows)
             return result.all() if result.returns_rows else []
+        kept = prepared(statement, rows[0])
+        if not kept.returns:
+            return perform(self._driver.executemany, kept.sql, map(kept.values, rows))
         found: list[Any] = []
         for row in rows:
-            found += self.execute(statement, row)
-        return found
+            found += perform(self._driver.execute, kept.sql, kept.values(row))
+        return kept.rows(found)
 
 
 def of(session: Session) -> Quick:
@@ -61,9 +64,9 @@ def of(session: Session) -> Quick:
     return quick
 
 
-def perform(driver: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[Any]:
+def perform(execute: Callable[[str, Any], sqlite3.Cursor], sql: str, values: Iterable[Any]) -> list[Any]:
     """Raises SQLAlchemy's errors, as everything else in a transaction does."""
     try:
-        return driver.execute(sql, values).fetchall()
+        return execute(sql, values).fetchall()
     except sqlite3.Error as error:
         raise exc.DBAPIError.instance(sql, None, error, sqlite3.Error) from error

@@ -23,6 +23,8 @@ from fairway.registry.actor import Actor
 from fairway.registry.publish import Intake, Offer, Published, Received, Submission
 
 TOGETHER = 400  # each is an open file until it is stored, and as many are read ahead
+IN_ONE_GO = 25  # go to a reading child together
+SMALL = 1 << 20  # bytes; larger files go alone, so that no small one waits for them
 PIECE = 1 << 20
 
 
@@ -57,7 +59,7 @@ def accept_many(many: Many, paths: Iterable[Path]) -> Iterator[tuple[Path, Publi
     with ThreadPoolExecutor(many.threads, "many") as pool:
         coming = read(pool, many, islice(rest, TOGETHER))
         while coming:
-            arrivals = [future.result() for future in coming]
+            arrivals = [arrival for future in coming for arrival in future.result()]
             coming = read(pool, many, islice(rest, TOGETHER))
             with ExitStack() as stack:
                 for arrival in arrivals:
@@ -66,21 +68,60 @@ def accept_many(many: Many, paths: Iterable[Path]) -> Iterator[tuple[Path, Publi
                 yield from store(many, arrivals)
 
 
-def read(pool: ThreadPoolExecutor, many: Many, paths: Iterable[Path]) -> list[Future[Arrival]]:
-    return [pool.submit(arrive, many, path) for path in paths]
+def read(pool: ThreadPoolExecutor, many: Many, paths: Iterable[Path]) -> list[Future[list[Arrival]]]:
+    return [pool.submit(arrive, many, group) for group in groups(paths)]
 
 
-def arrive(many: Many, path: Path) -> Arrival:
-    """Stage and judge one file."""
+def groups(paths: Iterable[Path]) -> Iterator[list[Path]]:
+    """The files in order, those together that go to a reading child together."""
+    group: list[Path] = []
+    for path in paths:
+        if size_of(path) > SMALL:
+            if group:
+                yield group
+            group = []
+            yield [path]
+            continue
+        group.append(path)
+        if len(group) == IN_ONE_GO:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # whoever opens it will hear why
+
+
+def arrive(many: Many, paths: Sequence[Path]) -> list[Arrival]:
+    """Stage and judge some files."""
+    arrivals = [stage(many, path) for path in paths]
+    good = [arrival for arrival in arrivals if arrival.refusal is None]
+    arrived = [(arrival.staged, arrival.offer) for arrival in good if arrival.staged and arrival.offer]
+    try:
+        outcomes = publish.judge_all(many.intake, arrived, now=many.clock())
+    except Unavailable as error:
+        outcomes = [error] * len(good)
+    for arrival, outcome in zip(good, outcomes, strict=True):
+        if isinstance(outcome, Received):
+            arrival.received = outcome
+        else:
+            arrival.refusal = outcome
+    return arrivals
+
+
+def stage(many: Many, path: Path) -> Arrival:
     arrival = Arrival(path)
     try:
-        name = Filename.parse(path.name)
-        arrival.offer = Offer(many.channel, name, force=many.force, same_is_fine=True)
+        arrival.offer = Offer(many.channel, Filename.parse(path.name), force=many.force, same_is_fine=True)
         arrival.staged = many.staging.open(many.limit)
         with path.open("rb", buffering=0) as file:
             while piece := file.read(PIECE):
                 arrival.staged.write(piece)
-        arrival.received = publish.judge(many.intake, arrival.staged, arrival.offer, now=many.clock())
     except (FairwayError, OSError) as refusal:
         arrival.refusal = refusal
     return arrival

@@ -7,7 +7,7 @@ the shards made of them. A crash in between leaves an orphan blob, which harms n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -158,6 +158,38 @@ def receive(intake: Intake, staged: StagedFile, offer: Offer, *, now: int) -> Re
 
 def judge(intake: Intake, staged: StagedFile, offer: Offer, *, now: int) -> Received:
     """What a staged file is, if it may come in at all. Raises: Invalid, PackageRefused."""
+    (outcome,) = judge_all(intake, [(staged, offer)], now=now)
+    if isinstance(outcome, Received):
+        return outcome
+    raise outcome
+
+
+def judge_all(
+    intake: Intake, arrived: Sequence[tuple[StagedFile, Offer]], *, now: int
+) -> list[Received | FairwayError | OSError]:
+    """The same for some hundred files at most, read by one child in one go; what became of each. Raises: Unavailable."""
+    outcomes: dict[int, Received | FairwayError | OSError] = {}
+    announced: list[tuple[int, StagedFile, Offer, Digest]] = []
+    for number, (staged, offer) in enumerate(arrived):
+        try:
+            announced.append((number, staged, offer, as_announced(staged, offer)))
+        except Invalid as refusal:
+            outcomes[number] = refusal
+    wanted = [(staged.path, offer.filename, offer.subdir) for _, staged, offer, _ in announced]
+    found = intake.reader.read_many(wanted, now_ms=now)
+    for (number, _, offer, digest), facts in zip(announced, found, strict=True):
+        if not isinstance(facts, Facts):
+            outcomes[number] = facts
+            continue
+        try:
+            outcomes[number] = Received(facts, digest, sidecar_of(intake, offer, digest))
+        except FairwayError as refusal:
+            outcomes[number] = refusal
+    return [outcomes[number] for number in range(len(arrived))]
+
+
+def as_announced(staged: StagedFile, offer: Offer) -> Digest:
+    """Raises: Invalid: the declared sha256 is not that of the bytes."""
     digest = staged.finish()
     if offer.sha256 is not None and offer.sha256.lower() != digest.sha256:
         raise Invalid(
@@ -165,12 +197,13 @@ def judge(intake: Intake, staged: StagedFile, offer: Offer, *, now: int) -> Rece
             "damaged on its way, or the announcement is of another file.",
             code="digest_mismatch",
         )
-    facts = intake.reader.read(staged.path, offer.filename, subdir=offer.subdir, now_ms=now)
-    sidecar = None
-    if offer.attestation is not None:
-        channel_url = f"{intake.url}/{offer.channel}"
-        attestations.check(
-            offer.attestation, filename=offer.filename.text, sha256=digest.sha256, channel_url=channel_url
-        )
-        sidecar = attestations.sidecar([offer.attestation])
-    return Received(facts, digest, sidecar)
+    return digest
+
+
+def sidecar_of(intake: Intake, offer: Offer, digest: Digest) -> bytes | None:
+    """The attestations that came with a file, as clients will fetch them. Raises: Invalid: they are of something else."""
+    if offer.attestation is None:
+        return None
+    channel_url = f"{intake.url}/{offer.channel}"
+    attestations.check(offer.attestation, filename=offer.filename.text, sha256=digest.sha256, channel_url=channel_url)
+    return attestations.sidecar([offer.attestation])

@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 from fairway.blobs import keys
 from fairway.conda import record as records
 from fairway.conda import version
-from fairway.conda.names import Filename
 from fairway.db import quick
 from fairway.db.models import Artifact, Attestation, Base, Channel, Detail, Package, Record, Subdir
 from fairway.registry import audit, index, sweep
@@ -253,8 +252,8 @@ def write_artifacts(
 
 
 def section_of(writing: Writing) -> int:
-    facts = writing.received.facts
-    return int(records.section_of(Filename.parse(facts.filename).extension, facts.needs_v3))
+    extension = writing.submission.offer.filename.extension
+    return int(records.section_of(extension, writing.received.facts.needs_v3))
 
 
 def make_way(session: Session, writing: Writing, old: Old) -> None:

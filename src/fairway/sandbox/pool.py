@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,6 +34,7 @@ WALL_SECONDS = 120
 START_SECONDS = 30
 REPLY_SIZE = 256 * MEBI
 JOBS_PER_CHILD = 500
+AT_ONCE = 32 << 10  # bytes of requests; a pipe holds twice that
 
 _log = logging.getLogger(__name__)
 _refusals: dict[str, type[FairwayError]] = {kind.__name__: kind for kind in (PackageRefused, Malformed, TooLarge)}
@@ -81,6 +83,32 @@ class Reader:
             Unavailable: no child came free in time, or the reader is closed.
             OSError: the file cannot be opened or read.
         """
+        (outcome,) = self.read_many([(path, filename, subdir)], now_ms=now_ms, mirrored=mirrored)
+        if isinstance(outcome, Artifact):
+            return outcome
+        raise outcome
+
+    def read_many(
+        self, files: Sequence[tuple[Path, Filename, str | None]], *, now_ms: int | None, mirrored: bool = False
+    ) -> list[Artifact | FairwayError | OSError]:
+        """The same for some hundred files at most, each with its name and subdir: one child gets them all at once and
+        is not waited for in between. What became of each, in order. Raises: Unavailable.
+        """
+        outcomes: dict[int, Artifact | FairwayError | OSError] = {}
+        jobs: list[tuple[int, Job, float]] = []
+        for number, (path, filename, subdir) in enumerate(files):
+            try:
+                jobs.append((number, *self._job(path, filename, subdir, now_ms=now_ms, mirrored=mirrored)))
+            except OSError as error:
+                outcomes[number] = error
+        while jobs:  # a child that a file kills leaves those behind it to the next
+            jobs = self._read_some(jobs, outcomes)
+        return [outcomes[number] for number in range(len(files))]
+
+    def _job(
+        self, path: Path, filename: Filename, subdir: str | None, *, now_ms: int | None, mirrored: bool
+    ) -> tuple[Job, float]:
+        """And the seconds it may take."""
         absolute = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow the link we refuse to follow
         size = os.lstat(absolute).st_size
         # bzip2 of incompressible data was measured at 21 MiB a second: four times that, for slower machines.
@@ -93,16 +121,29 @@ class Reader:
             mirrored=mirrored,
             cpu=int(self._cpu + share),
         )
+        return job, self._wall + 2 * share
+
+    def _read_some(
+        self, jobs: Sequence[tuple[int, Job, float]], outcomes: dict[int, Artifact | FairwayError | OSError]
+    ) -> list[tuple[int, Job, float]]:
+        """Have one child read files until it must not go on; the jobs that are left."""
         child = self._taken()
-        keep = False
+        done, keep = 0, False
         try:
-            reply = child.ask(job, seconds=self._wall + 2 * share)
-            keep = not reply.spent and child.jobs < JOBS_PER_CHILD
+            for number, job, seconds in jobs[: child.ask([job for _, job, _ in jobs])]:
+                reply = child.answer(seconds)
+                done += 1
+                outcomes[number] = _outcome(reply, os.fsdecode(job.path))
+                if reply.spent:
+                    break
+            else:
+                keep = child.jobs < JOBS_PER_CHILD
         except ChildDied as death:
-            raise self._verdict(death) from None
+            outcomes[jobs[done][0]] = self._verdict(death)
+            done += 1
         finally:
             self._give_back(child, keep=keep)
-        return _opened(reply, absolute)
+        return list(jobs[done:])
 
     def close(self) -> None:
         """Ends every child. Calls under way raise Unavailable."""
@@ -210,6 +251,7 @@ class Child:
     def __init__(self, setup: Setup) -> None:
         self.jobs = 0
         self._ready = False
+        self._received_ahead = bytearray()
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-m", "fairway.sandbox.child"],
             stdin=subprocess.PIPE,
@@ -234,13 +276,27 @@ class Child:
         if not self._ready:
             self._ready = self._received(time.monotonic() + seconds) == READY
 
-    def ask(self, job: Job, *, seconds: float) -> Reply:
-        """Raises ChildDied when there is no answer within `seconds`, or none at all."""
-        self.jobs += 1
-        deadline = time.monotonic() + seconds
-        self._write(frame(_encoder.encode(job)))
+    def ask(self, jobs: Sequence[Job]) -> int:
+        """Hand over as many jobs as it takes at once; how many. Each has to be waited for (`answer`), in their order.
+
+        No more than a pipe holds: else we would wait for the child to read, and the child for us.
+        """
+        request = b""
+        count = 0
+        for job in jobs:
+            one = frame(_encoder.encode(job))
+            if count and len(request) + len(one) > AT_ONCE:
+                break
+            request += one
+            count += 1
+        self.jobs += count
+        self._write(request)
+        return count
+
+    def answer(self, seconds: float) -> Reply:
+        """The next one. Raises ChildDied when there is none within `seconds`, or none at all."""
         try:
-            return _decoder.decode(self._received(deadline))
+            return _decoder.decode(self._received(time.monotonic() + seconds))
         except msgspec.DecodeError as error:
             raise ChildDied(self._reaped()) from error
 
@@ -258,7 +314,7 @@ class Child:
         return self._process.wait()
 
     def _write(self, data: bytes) -> None:
-        # Requests are far smaller than a pipe's buffer, so this does not block even if nobody reads.
+        # Fits into the pipe's buffer, so this does not block even if nobody reads.
         with contextlib.suppress(BrokenPipeError):  # it is gone; whoever asks for the answer finds out
             self._stdin.write(data)
 
@@ -269,12 +325,12 @@ class Child:
         return self._exactly(size, deadline)
 
     def _exactly(self, size: int, deadline: float) -> bytes:
-        received = bytearray()
+        received = self._received_ahead
         while len(received) < size:
             left = deadline - time.monotonic()
             if left <= 0 or not self._poll.poll(left * 1000):
                 raise ChildDied(self._reaped(), late=True)
-            part = os.read(self._stdout.fileno(), min(size - len(received), MEBI))
+            part = os.read(self._stdout.fileno(), MEBI)
             if not part:
                 # Its own status tells why, and a moment may pass between the end of the pipe and that of the process.
                 try:
@@ -282,7 +338,9 @@ class Child:
                 except subprocess.TimeoutExpired:
                     raise ChildDied(self._reaped()) from None
             received += part
-        return bytes(received)
+        wanted = bytes(received[:size])
+        del received[:size]
+        return wanted
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -301,18 +359,18 @@ def _closing() -> Unavailable:
     return Unavailable("This server is closing; nothing was changed. Try again in a moment.")
 
 
-def _opened(reply: Reply, path: str) -> Artifact:
+def _outcome(reply: Reply, path: str) -> Artifact | FairwayError | OSError:
     if reply.artifact is not None:
         return reply.artifact
     if reply.refusal is not None:
         kind, code, detail = reply.refusal
-        raise _refusals.get(kind, PackageRefused)(detail, code=code)
+        return _refusals.get(kind, PackageRefused)(detail, code=code)
     if reply.errno is not None:
-        raise OSError(reply.errno, os.strerror(reply.errno), path)
+        return OSError(reply.errno, os.strerror(reply.errno), path)
     if reply.fault is not None:
         _log.error("a reader of packages failed", extra={"fault": reply.fault})
-        raise PackageRefused("The package cannot be read: the reader failed over it.", code="archive_unreadable")
-    raise _too_complex()
+        return PackageRefused("The package cannot be read: the reader failed over it.", code="archive_unreadable")
+    return _too_complex()
 
 
 def _too_complex() -> PackageRefused:
