@@ -43,6 +43,7 @@ def main() -> None:
         if name not in BENCHES:
             parser.error(f"there is no bench {name!r}: {', '.join(BENCHES)}")
     os.umask(0o077)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # who installs Fairway has it compiled
     arguments = [] if options.size is None else ["--size", *map(str, options.size)]
     for name in ("rounds", "seconds"):
         if (value := getattr(options, name)) != parser.get_default(name):
