@@ -156,13 +156,18 @@ def _bury_rest(session: Session, channel_id: int, now: int) -> bool:
 def _purge_files(database: Database, *, before: int, now: int) -> int:
     """Mark deleted files whose time is over, and retire the bytes that no other file is made of."""
     with database.write() as session:
-        due = select(Artifact.id, Artifact.sha256).where(Artifact.deleted_at < before, Artifact.purged_at.is_(None))
-        rows = session.execute(due.limit(BATCH)).all()
+        due = (Artifact.deleted_at < before, Artifact.purged_at.is_(None))
+        rows = session.execute(select(Artifact.id, Artifact.sha256).where(*due).limit(BATCH)).all()
         if not rows:
             return 0
-        session.execute(update(Artifact).where(Artifact.id.in_([row.id for row in rows])).values(purged_at=now))
-        _retire_unused(session, {row.sha256 for row in rows}, now=now)
-        return len(rows)
+        paths = {keys.package(row.sha256).path for row in rows}
+        # bytes before rows, as whoever replaces a file has it: else each could wait for the other
+        retire(session, paths, now=now)
+        # said again, because somebody may have published under one of the names since
+        mine = update(Artifact).where(Artifact.id.in_([row.id for row in rows]), *due)
+        purged = session.scalars(mine.values(purged_at=now).returning(Artifact.id)).all()
+        keep(session, referred(session, paths))
+        return len(purged)
 
 
 def _retire_unused(session: Session, hashes: set[str], *, now: int) -> None:
