@@ -1,20 +1,25 @@
-"""What others do while a sweep is in the middle of something, and a store that fails it."""
+"""What others do while a sweep is in the middle of something, and stores that are slow or fail it."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, select, text
 
 from fairway.blobs import keys
+from fairway.blobs.keys import Key
 from fairway.db.engine import Database
-from fairway.db.models import Artifact
+from fairway.db.models import Artifact, Retired
+from fairway.errors import Unavailable
 from fairway.registry import fsck, sweep, withdraw
 from fairway.registry.actor import CONSOLE
 from tests.registry.world import DAY, World
+from tests.support.builders import conda_package
 
 WEEK = 7 * DAY
 
@@ -27,30 +32,52 @@ def other(world: World) -> Iterator[Database]:
     database.close()
 
 
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as threads:
+        yield threads
+
+
 def run(world: World, database: Database, blobs: object = None) -> sweep.Swept:
     return sweep.sweep(database, blobs or world.app.blobs, now=world.now, keep_ms=WEEK)
 
 
-@contextmanager
-def beside(act: Callable[[], object]) -> Iterator[list[object]]:
-    """Do something in a thread; what came of it is in the list at the end of the block."""
-    came: list[object] = []
+def let_go(world: World, *data: bytes) -> list[Key]:
+    """Stored objects that are due to be deleted, in the order in which they will be."""
+    found = {keys.package(hashlib.sha256(body).hexdigest()): body for body in data}
+    for key, body in found.items():
+        world.app.blobs.put(key, body)
+    with world.app.database.write() as session:
+        sweep.retire(session, [key.path for key in found], now=world.now - 8 * DAY)
+    return sorted(found, key=lambda key: key.path)
 
-    def call() -> None:
-        try:
-            came.append(act())
-        except Exception as error:
-            came.append(error)
 
-    thread = threading.Thread(target=call)
-    thread.start()
-    yield came
-    thread.join(30)
-    assert came
+def retired(world: World) -> list[str]:
+    with world.app.database.read() as session:
+        return list(session.scalars(select(Retired.path).order_by(Retired.path)))
+
+
+def all_is_well(world: World) -> None:
+    world.publish_index()
+    assert list(fsck.check(world.app.database, world.app.blobs, deep=True)) == []
+
+
+class Before:
+    """A store that does something else before it deletes."""
+
+    def __init__(self, world: World, act: Callable[[Key], object]) -> None:
+        self._store, self._act = world.app.blobs, act
+
+    def delete(self, key: Key) -> bool:
+        self._act(key)
+        return self._store.delete(key)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
 
 @pytest.mark.parametrize("at", ["INSERT INTO retired", "UPDATE artifacts SET purged_at"])
-def test_a_deleted_file_that_is_published_again_in_the_middle_of_a_sweep_stays(world, other, at):
+def test_a_deleted_file_that_is_published_again_in_the_middle_of_a_sweep_stays(world, other, pool, at):
     world.set(allow_overwrite=True)
     done = world.put()
     with world.app.database.write() as session:
@@ -64,12 +91,13 @@ def test_a_deleted_file_that_is_published_again_in_the_middle_of_a_sweep_stays(w
             reached.set()
             assert go_on.wait(10)
 
-    with beside(lambda: run(world, other)):
-        assert reached.wait(10)
-        with beside(lambda: world.put(force=True)) as came:
-            go_on.wait(0.5)  # time enough to pass the sweep, if it can
-            go_on.set()
-    assert came[0].created, came
+    swept = pool.submit(run, world, other)
+    assert reached.wait(10)
+    again = pool.submit(world.put, force=True)
+    wait([again], timeout=0.5)  # time enough to pass the sweep, if it can
+    go_on.set()
+    swept.result(30)
+    assert again.result(30).created
     world.publish_index()
     with world.app.database.read() as session:
         row = session.scalars(select(Artifact)).one()
@@ -78,4 +106,69 @@ def test_a_deleted_file_that_is_published_again_in_the_middle_of_a_sweep_stays(w
         world.now += 8 * DAY
         run(world, other)
     assert world.app.blobs.stat(keys.package(done.sha256))
-    assert list(fsck.check(world.app.database, world.app.blobs, deep=True)) == []
+    all_is_well(world)
+
+
+def test_a_store_that_is_slower_than_the_databases_patience_costs_no_upload_its_bytes(world, other, pool):
+    """Locks on rows end with their session, and PostgreSQL ends one that says nothing for long."""
+    if not other.is_sqlite:
+
+        @event.listens_for(other.writer, "begin")
+        def hurry(connection):
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '200ms'")
+
+    package = conda_package()
+    let_go(world, package[1])
+    uploads: list[Future[Any]] = []
+
+    def meanwhile(_: Key) -> None:
+        uploads.append(pool.submit(world.put, package))
+        wait(uploads, timeout=1.0)
+
+    run(world, other, Before(world, meanwhile))
+    (upload,) = uploads
+    assert upload.result(30).created
+    all_is_well(world)
+
+
+def test_a_sweep_whose_session_was_ended_deletes_nothing_more(world, other):
+    if other.is_sqlite:
+        pytest.skip("SQLite ends no sessions")
+    first, second = let_go(world, b"one", b"two")
+    end = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'")
+
+    def cut(key: Key) -> None:
+        if key == first:
+            with world.app.database.read() as session:
+                assert session.scalars(end).all() == [True]
+
+    with pytest.raises(Unavailable):
+        run(world, other, Before(world, cut))
+    assert world.app.blobs.stat(first) is None
+    assert world.app.blobs.stat(second)
+    run(world, other)
+    assert (world.app.blobs.stat(second), retired(world)) == (None, [])
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_few_objects_are_deleted_in_one_transaction(world, other, folder):
+    """However many are due, and whatever they are listed as."""
+    wanted = [keys.document(77 + n % 3, "noarch", "repodata.json", f"{n:064x}") for n in range(60)]
+    for key in wanted:
+        world.app.blobs.put(key, b"x")
+    paths = [keys.channel_prefix(77 + n) for n in range(4)] if folder else [key.path for key in wanted]
+    with world.app.database.write() as session:
+        sweep.retire(session, paths, now=1)
+    deleted = [0]
+
+    @event.listens_for(other.writer, "begin")
+    def begun(_):
+        deleted.append(0)
+
+    def count(_: Key) -> None:
+        deleted[-1] += 1
+
+    run(world, other, Before(world, count))
+    assert sum(deleted) == 60
+    assert max(deleted) <= sweep.OBJECTS_AT_ONCE
+    assert retired(world) == []

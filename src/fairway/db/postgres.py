@@ -77,3 +77,10 @@ def take_time(connection: Connection) -> None:
     held = connection.connection.dbapi_connection
     if isinstance(held, Patient):
         held.patience = None
+
+
+def may_idle(connection: Connection) -> None:
+    """Let this transaction wait between statements as long as it has to: for an object store, say. Its locks would end
+    with its session.
+    """
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))

@@ -15,10 +15,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain, islice
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
+from fairway.blobs.keys import Key
 from fairway.blobs.store import BlobStore, Entry
 from fairway.conda.record import Section
 from fairway.db import quick
@@ -33,6 +34,7 @@ YOUNG_MS = 86_400_000
 
 # Said on every upload: kept, because making a statement costs more than running it.
 FIND = select(Retired.path).where(Retired.path.in_(bindparam("paths", expanding=True)))
+FOLDER = Retired.path.endswith("/")
 KEEP = delete(Retired).where(Retired.path.in_(bindparam("paths", expanding=True)))
 
 
@@ -84,8 +86,9 @@ def sweep(database: Database, blobs: BlobStore, *, now: int, keep_ms: int) -> Sw
         files += count
     while count := _forget_shards(database, before=before):
         objects += count
-    while count := _delete_objects(database, blobs, before=before):
-        objects += count
+    for piece in (_delete_objects, _delete_folder):
+        while count := piece(database, blobs, before=before):
+            objects += count
     return Swept(channels, files, objects)
 
 
@@ -185,28 +188,58 @@ def _forget_shards(database: Database, *, before: int) -> int:
         return len(gone)
 
 
+class Round:
+    """One transaction's worth of deleting: a few objects, because whoever brings the same bytes waits meanwhile."""
+
+    def __init__(self, session: Session, blobs: BlobStore) -> None:
+        self._session, self._blobs = session, blobs
+        self.done = 0
+        if session.get_bind().dialect.name == "postgresql":
+            from fairway.db.postgres import may_idle  # noqa: PLC0415 - psycopg is installed only where it is used
+
+            may_idle(session.connection())
+
+    def take(self, *which: ColumnElement[bool], most: int) -> list[str]:
+        """Lock some of what is due, so that nobody takes it back before it is gone."""
+        due = select(Retired.path).where(*which).order_by(Retired.path).limit(most)
+        return list(self._session.scalars(due.with_for_update(skip_locked=True)))
+
+    def delete(self, row: str, key: Key) -> None:
+        """Delete an object on account of the locked `row`."""
+        # A session that the database has ended holds no lock any more, and somebody may have taken the object back: then
+        # this statement raises.
+        self._session.connection().execute(FIND, {"paths": [row]})
+        self._blobs.delete(key)
+        self.done += 1
+
+
 def _delete_objects(database: Database, blobs: BlobStore, *, before: int) -> int:
-    """Delete a few objects in a transaction: few, because an object store may take long over each, and uploads wait."""
+    """Delete some of the objects that are due; how many rows that was."""
     with database.write() as session:
-        due = select(Retired.path).where(Retired.retired_at < before).order_by(Retired.path).limit(OBJECTS_AT_ONCE)
-        paths = session.scalars(due.with_for_update(skip_locked=True)).all()
+        this = Round(session, blobs)
+        paths = this.take(Retired.retired_at < before, ~FOLDER, most=OBJECTS_AT_ONCE)
         # whoever retired one could not see what refers to it again in a transaction that was not committed yet
         needed = referred(session, paths)
-        left = {path for path in paths if path.endswith("/") and not _delete_folder(blobs, path)}
         for path in paths:
             if (key := keys.parse(path)) is not None and path not in needed:
-                blobs.delete(key)
-        session.execute(delete(Retired).where(Retired.path.in_([path for path in paths if path not in left])))
+                this.delete(path, key)
+        session.execute(delete(Retired).where(Retired.path.in_(paths)))
         return len(paths)
 
 
-def _delete_folder(blobs: BlobStore, prefix: str) -> bool:
-    """Delete some of what a buried channel's index was; whether that was all. No channel gets its number again."""
-    entries = list(islice(blobs.list(prefix), OBJECTS_AT_ONCE))
-    for entry in entries:
-        if (key := keys.parse(entry.path)) is not None:
-            blobs.delete(key)
-    return len(entries) < OBJECTS_AT_ONCE
+def _delete_folder(database: Database, blobs: BlobStore, *, before: int) -> int:
+    """Delete some of what a buried channel's index was. No channel gets its number again."""
+    with database.write() as session:
+        this = Round(session, blobs)
+        for folder in this.take(Retired.retired_at < before, FOLDER, most=1):
+            entries = list(islice(blobs.list(folder), OBJECTS_AT_ONCE))
+            for entry in entries:
+                if (key := keys.parse(entry.path)) is not None:
+                    this.delete(folder, key)
+            if len(entries) < OBJECTS_AT_ONCE:
+                session.execute(delete(Retired).where(Retired.path == folder))
+                return this.done + 1
+        return this.done
 
 
 def referred(session: Session, paths: Iterable[str]) -> set[str]:
