@@ -172,3 +172,57 @@ def test_few_objects_are_deleted_in_one_transaction(world, other, folder):
     assert sum(deleted) == 60
     assert max(deleted) <= sweep.OBJECTS_AT_ONCE
     assert retired(world) == []
+
+
+def refuse(*bad: Key) -> Callable[[Key], None]:
+    def delete(key: Key) -> None:
+        if not bad or key in bad:
+            raise Unavailable("The object store refuses this server's access key (AccessDenied).")
+
+    return delete
+
+
+def test_an_object_that_cannot_be_deleted_keeps_no_other(world, other):
+    due = let_go(world, *(b"%d" % number for number in range(60)))
+    bad = due[0], due[30]
+    swept = run(world, other, Before(world, refuse(*bad)))
+    assert (swept.objects, swept.failed) == (58, 2)
+    assert [key for key in due if world.app.blobs.stat(key)] == list(bad)
+    assert retired(world) == [key.path for key in bad]
+    assert run(world, other) == sweep.Swept()  # they wait
+    world.now += 2 * DAY
+    assert run(world, other).objects == 2
+    assert retired(world) == []
+
+
+def test_a_buried_channels_object_that_cannot_be_deleted_keeps_no_other(world, other):
+    due = [keys.document(77 + n % 2, "noarch", "repodata.json", f"{n:064x}") for n in range(60)]
+    for key in due:
+        world.app.blobs.put(key, b"x")
+    folders = [keys.channel_prefix(77), keys.channel_prefix(78)]
+    with world.app.database.write() as session:
+        sweep.retire(session, folders, now=world.now - 8 * DAY)
+    run(world, other, Before(world, refuse(due[0])))
+    assert [key for key in due if world.app.blobs.stat(key)] == due[:1]
+    assert retired(world) == folders[:1]
+    world.now += 2 * DAY
+    run(world, other)
+    assert (world.app.blobs.stat(due[0]), retired(world)) == (None, [])
+
+
+def test_a_store_that_deletes_nothing_is_not_asked_for_all(world, other):
+    due = let_go(world, *(b"%d" % number for number in range(200)))
+    asked: list[Key] = []
+
+    def down(key: Key) -> None:
+        asked.append(key)
+        refuse()(key)
+
+    with pytest.raises(Unavailable, match="AccessDenied"):
+        run(world, other, Before(world, down))
+    assert 0 < len(asked) < 100
+    assert len(retired(world)) == len(due)
+    for _ in range(2):
+        world.now += 2 * DAY
+        run(world, other)
+    assert retired(world) == []

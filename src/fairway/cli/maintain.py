@@ -101,6 +101,8 @@ def sweep(
             )
         swept = registry_sweep.sweep(app.database, app.blobs, now=app.now(), keep_ms=keep_ms)
     print(f"Swept {swept.channels} channels, {swept.files} files, {swept.objects} objects.")
+    if swept.failed:
+        print(f"The store did not delete {swept.failed} objects; they are tried again in a day.", file=sys.stderr)
 
 
 def backup(

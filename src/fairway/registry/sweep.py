@@ -10,11 +10,12 @@ that takes the rows away, so it either sees the reclaimed row gone, or has finis
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain, islice
 
+import structlog
 from sqlalchemy import ColumnElement, bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
@@ -26,9 +27,16 @@ from fairway.db import quick
 from fairway.db.engine import Database
 from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Retired, Shard, ShardBytes, Subdir
 from fairway.db.upsert import upsert
+from fairway.errors import FairwayError
+
+log = structlog.get_logger("fairway.sweep")
 
 BATCH = 500
 OBJECTS_AT_ONCE = 25
+# A store that deletes nothing of what so many transactions tried is taken for down.
+ROUNDS_IN_VAIN = 3
+# What could not be deleted is tried again a day later: one such object must not keep all others.
+AGAIN_MS = 86_400_000
 # What was written lately may belong to an upload or a build that has not committed yet.
 YOUNG_MS = 86_400_000
 
@@ -43,6 +51,7 @@ class Swept:
     channels: int = 0
     files: int = 0
     objects: int = 0
+    failed: int = 0  # objects that the store did not delete
 
 
 def retire(session: Session, paths: Iterable[str], *, now: int) -> None:
@@ -86,10 +95,8 @@ def sweep(database: Database, blobs: BlobStore, *, now: int, keep_ms: int) -> Sw
         files += count
     while count := _forget_shards(database, before=before):
         objects += count
-    for piece in (_delete_objects, _delete_folder):
-        while count := piece(database, blobs, before=before):
-            objects += count
-    return Swept(channels, files, objects)
+    deleted, failed = _delete_due(database, blobs, before=before)
+    return Swept(channels, files, objects + deleted, failed)
 
 
 def _bury_channel(database: Database, *, before: int, now: int) -> bool:
@@ -193,7 +200,8 @@ class Round:
 
     def __init__(self, session: Session, blobs: BlobStore) -> None:
         self._session, self._blobs = session, blobs
-        self.done = 0
+        self.done = self.failed = 0
+        self.error: FairwayError | None = None
         if session.get_bind().dialect.name == "postgresql":
             from fairway.db.postgres import may_idle  # noqa: PLC0415 - psycopg is installed only where it is used
 
@@ -204,42 +212,75 @@ class Round:
         due = select(Retired.path).where(*which).order_by(Retired.path).limit(most)
         return list(self._session.scalars(due.with_for_update(skip_locked=True)))
 
-    def delete(self, row: str, key: Key) -> None:
-        """Delete an object on account of the locked `row`."""
+    def delete(self, row: str, key: Key) -> bool:
+        """Delete an object on account of the locked `row`, if the store can."""
         # A session that the database has ended holds no lock any more, and somebody may have taken the object back: then
         # this statement raises.
         self._session.connection().execute(FIND, {"paths": [row]})
-        self._blobs.delete(key)
+        try:
+            self._blobs.delete(key)
+        except FairwayError as error:
+            log.warning("sweep.delete", path=key.path, error=error.detail)
+            self.error, self.failed = error, self.failed + 1
+            return False
         self.done += 1
+        return True
+
+    def finish(self, gone: Sequence[str], left: Sequence[str], *, again: int) -> None:
+        """Forget the rows of what is gone, and let what could not be deleted wait until all others had their turn."""
+        self._session.execute(delete(Retired).where(Retired.path.in_(gone)))
+        self._session.execute(update(Retired).where(Retired.path.in_(left)).values(retired_at=again))
 
 
-def _delete_objects(database: Database, blobs: BlobStore, *, before: int) -> int:
-    """Delete some of the objects that are due; how many rows that was."""
+def _delete_due(database: Database, blobs: BlobStore, *, before: int) -> tuple[int, int]:
+    """Delete all objects that are due; how many that was, and how many the store did not delete.
+
+    Raises: Unavailable: the store deletes nothing at all, or the database does not answer.
+    """
+    done = failed = 0
+    error: FairwayError | None = None
+    for piece in (_delete_objects, _delete_folder):
+        vain = 0
+        while vain < ROUNDS_IN_VAIN and (this := piece(database, blobs, before=before)) is not None:
+            done, failed, error = done + this.done, failed + this.failed, this.error or error
+            vain = vain + 1 if this.failed and not this.done else 0
+    if error is not None and not done:
+        raise error
+    return done, failed
+
+
+def _delete_objects(database: Database, blobs: BlobStore, *, before: int) -> Round | None:
+    """Delete some of the objects that are due, if there are any."""
     with database.write() as session:
         this = Round(session, blobs)
         paths = this.take(Retired.retired_at < before, ~FOLDER, most=OBJECTS_AT_ONCE)
         # whoever retired one could not see what refers to it again in a transaction that was not committed yet
         needed = referred(session, paths)
+        gone: list[str] = []
+        left: list[str] = []
         for path in paths:
-            if (key := keys.parse(path)) is not None and path not in needed:
-                this.delete(path, key)
-        session.execute(delete(Retired).where(Retired.path.in_(paths)))
-        return len(paths)
+            key = keys.parse(path)
+            ended = key is None or path in needed or this.delete(path, key)
+            (gone if ended else left).append(path)
+        this.finish(gone, left, again=before + AGAIN_MS)
+        return this if paths else None
 
 
-def _delete_folder(database: Database, blobs: BlobStore, *, before: int) -> int:
-    """Delete some of what a buried channel's index was. No channel gets its number again."""
+def _delete_folder(database: Database, blobs: BlobStore, *, before: int) -> Round | None:
+    """Delete some of what a buried channel's index was, if there is one. No channel gets its number again."""
     with database.write() as session:
         this = Round(session, blobs)
-        for folder in this.take(Retired.retired_at < before, FOLDER, most=1):
+        folders = this.take(Retired.retired_at < before, FOLDER, most=1)
+        for folder in folders:
             entries = list(islice(blobs.list(folder), OBJECTS_AT_ONCE))
             for entry in entries:
                 if (key := keys.parse(entry.path)) is not None:
                     this.delete(folder, key)
-            if len(entries) < OBJECTS_AT_ONCE:
-                session.execute(delete(Retired).where(Retired.path == folder))
-                return this.done + 1
-        return this.done
+            if this.error is None and len(entries) < OBJECTS_AT_ONCE:
+                this.finish([folder], [], again=0)
+            elif not this.done:
+                this.finish([], [folder], again=before + AGAIN_MS)
+        return this if folders else None
 
 
 def referred(session: Session, paths: Iterable[str]) -> set[str]:
