@@ -226,3 +226,41 @@ def test_a_store_that_deletes_nothing_is_not_asked_for_all(world, other):
         world.now += 2 * DAY
         run(world, other)
     assert retired(world) == []
+
+
+def test_files_of_somebody_else_in_a_buried_channels_folder_stay_and_end_no_sweep(world, other):
+    mine = keys.document(77, "noarch", "repodata.json", "0" * 64)
+    world.app.blobs.put(mine, b"x")
+    folder = world.app.settings.data / "blobs" / mine.path
+    strange = [folder.with_name(f".nfs{number:04}") for number in range(2 * sweep.OBJECTS_AT_ONCE)]
+    for file in strange:
+        file.write_bytes(b"theirs")
+    with world.app.database.write() as session:
+        sweep.retire(session, [keys.channel_prefix(77)], now=1)
+    rounds = []
+
+    @event.listens_for(other.writer, "begin")
+    def begun(_):
+        rounds.append(1)
+        assert len(rounds) < 20
+
+    run(world, other)
+    assert (world.app.blobs.stat(mine), retired(world)) == (None, [])
+    assert [file for file in strange if file.read_bytes() != b"theirs"] == []
+
+
+def test_others_write_while_a_slow_store_deletes(world, other, pool):
+    """On SQLite a sweep that kept the writer for all of its objects would keep everybody out."""
+    let_go(world, *(b"%d" % number for number in range(8)))
+    uploads: list[Future[Any]] = []
+    deleted: list[int] = []  # how many objects were gone when each upload was answered
+
+    def slowly(_: Key) -> None:
+        if not uploads:
+            uploads.append(pool.submit(world.put))
+            uploads[0].add_done_callback(lambda _: deleted.append(8 - len(retired(world))))
+        wait(uploads, timeout=sweep.HOLD_SECONDS + 0.1)
+
+    assert run(world, other, Before(world, slowly)).objects == 8
+    assert uploads[0].result(30).created
+    assert deleted[0] < 8

@@ -10,6 +10,7 @@ that takes the rows away, so it either sees the reclaimed row gone, or has finis
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ BATCH = 500
 OBJECTS_AT_ONCE = 25
 # A store that deletes nothing of what so many transactions tried is taken for down.
 ROUNDS_IN_VAIN = 3
+# On SQLite nobody else can write meanwhile, and whoever waits is patient for three seconds.
+HOLD_SECONDS = 0.5
+# And then: other processes look for SQLite's lock every tenth of a second.
+PAUSE_SECONDS = 0.15
 # What could not be deleted is tried again a day later: one such object must not keep all others.
 AGAIN_MS = 86_400_000
 # What was written lately may belong to an upload or a build that has not committed yet.
@@ -196,16 +201,24 @@ def _forget_shards(database: Database, *, before: int) -> int:
 
 
 class Round:
-    """One transaction's worth of deleting: a few objects, because whoever brings the same bytes waits meanwhile."""
+    """One transaction's worth of deleting: few objects and little time, because whoever brings the same bytes waits
+    meanwhile, and on SQLite everybody who writes.
+    """
 
     def __init__(self, session: Session, blobs: BlobStore) -> None:
         self._session, self._blobs = session, blobs
         self.done = self.failed = 0
         self.error: FairwayError | None = None
+        self._until = time.monotonic() + HOLD_SECONDS
         if session.get_bind().dialect.name == "postgresql":
             from fairway.db.postgres import may_idle  # noqa: PLC0415 - psycopg is installed only where it is used
 
             may_idle(session.connection())
+
+    @property
+    def over(self) -> bool:
+        """Whether to end after at least one object: a store may take seconds for each."""
+        return bool(self.done or self.failed) and time.monotonic() >= self._until
 
     def take(self, *which: ColumnElement[bool], most: int) -> list[str]:
         """Lock some of what is due, so that nobody takes it back before it is gone."""
@@ -220,11 +233,14 @@ class Round:
         try:
             self._blobs.delete(key)
         except FairwayError as error:
-            log.warning("sweep.delete", path=key.path, error=error.detail)
-            self.error, self.failed = error, self.failed + 1
+            self.fail(key.path, error)
             return False
         self.done += 1
         return True
+
+    def fail(self, path: str, error: FairwayError) -> None:
+        log.warning("sweep.delete", path=path, error=error.detail)
+        self.error, self.failed = error, self.failed + 1
 
     def finish(self, gone: Sequence[str], left: Sequence[str], *, again: int) -> None:
         """Forget the rows of what is gone, and let what could not be deleted wait until all others had their turn."""
@@ -244,6 +260,8 @@ def _delete_due(database: Database, blobs: BlobStore, *, before: int) -> tuple[i
         while vain < ROUNDS_IN_VAIN and (this := piece(database, blobs, before=before)) is not None:
             done, failed, error = done + this.done, failed + this.failed, this.error or error
             vain = vain + 1 if this.failed and not this.done else 0
+            if this.over:
+                time.sleep(PAUSE_SECONDS)
     if error is not None and not done:
         raise error
     return done, failed
@@ -259,6 +277,8 @@ def _delete_objects(database: Database, blobs: BlobStore, *, before: int) -> Rou
         gone: list[str] = []
         left: list[str] = []
         for path in paths:
+            if this.over:
+                break
             key = keys.parse(path)
             ended = key is None or path in needed or this.delete(path, key)
             (gone if ended else left).append(path)
@@ -272,11 +292,17 @@ def _delete_folder(database: Database, blobs: BlobStore, *, before: int) -> Roun
         this = Round(session, blobs)
         folders = this.take(Retired.retired_at < before, FOLDER, most=1)
         for folder in folders:
-            entries = list(islice(blobs.list(folder), OBJECTS_AT_ONCE))
-            for entry in entries:
-                if (key := keys.parse(entry.path)) is not None:
+            try:
+                # what somebody else keeps there stays, and is no reason to come again
+                ours = (key for entry in blobs.list(folder) if (key := keys.parse(entry.path)) is not None)
+                found = list(islice(ours, OBJECTS_AT_ONCE))
+            except FairwayError as error:
+                found = []
+                this.fail(folder, error)
+            for key in found:
+                if not this.over:
                     this.delete(folder, key)
-            if this.error is None and len(entries) < OBJECTS_AT_ONCE:
+            if this.done == len(found) < OBJECTS_AT_ONCE and this.error is None:
                 this.finish([folder], [], again=0)
             elif not this.done:
                 this.finish([], [folder], again=before + AGAIN_MS)
