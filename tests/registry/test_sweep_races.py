@@ -54,7 +54,8 @@ def let_go(world: World, *data: bytes) -> list[Key]:
 
 def retired(world: World) -> list[str]:
     with world.app.database.read() as session:
-        return list(session.scalars(select(Retired.path).order_by(Retired.path)))
+        found = session.scalars(select(Retired.path).order_by(Retired.path))
+        return [path for path in found if not path.startswith(sweep.LATE)]
 
 
 def all_is_well(world: World) -> None:
@@ -264,3 +265,68 @@ def test_others_write_while_a_slow_store_deletes(world, other, pool):
     assert run(world, other, Before(world, slowly)).objects == 8
     assert uploads[0].result(30).created
     assert deleted[0] < 8
+
+
+class Late:
+    """A store that does not answer to a DELETE, and carries it out when it is woken."""
+
+    def __init__(self, world: World) -> None:
+        self._store = world.app.blobs
+        self._heard: list[Key] = []
+
+    def delete(self, key: Key) -> bool:
+        self._heard.append(key)
+        raise Unavailable
+
+    def wake(self) -> None:
+        for key in self._heard:
+            self._store.delete(key)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def test_bytes_whose_deletion_was_not_answered_are_taken_again_only_later(world, other):
+    """Else a store that wakes up takes what was brought anew."""
+    package = conda_package()
+    (key,) = let_go(world, package[1])
+    store = Late(world)
+    with pytest.raises(Unavailable):
+        run(world, other, store)
+    with pytest.raises(Unavailable, match="has not answered"):
+        world.put(package)
+    assert world.put(conda_package("other")).created
+    world.now += sweep.LATE_MS - 1
+    run(world, other)
+    with pytest.raises(Unavailable, match="has not answered"):
+        world.put(package)
+    store.wake()
+    world.now += 2
+    run(world, other)
+    assert world.put(package).created
+    for _ in range(2):
+        world.now += 8 * DAY
+        run(world, other)
+    assert world.app.blobs.stat(key)
+    all_is_well(world)
+
+
+def test_who_waits_for_a_sweep_learns_that_the_store_did_not_answer(world, other, pool):
+    """Its row is locked until the mark is there."""
+    package = conda_package()
+    (key,) = let_go(world, package[1])
+    uploads: list[Future[Any]] = []
+
+    def unheard(_: Key) -> None:
+        uploads.append(pool.submit(world.put, package))
+        wait(uploads, timeout=0.5)
+        raise Unavailable
+
+    with pytest.raises(Unavailable):
+        run(world, other, Before(world, unheard))
+    with pytest.raises(Unavailable):
+        uploads[0].result(30)
+    world.app.blobs.delete(key)
+    world.now += 2 * DAY
+    run(world, other)
+    all_is_well(world)

@@ -6,6 +6,10 @@ administrator may have such objects listed (`retire_unknown`); their time begins
 
 Whoever is about to refer to an object again says `reclaim` before writing it. The sweep deletes inside the transaction
 that takes the rows away, so it either sees the reclaimed row gone, or has finished before the object is written anew.
+
+A store that did not answer may carry a DELETE out later, and would take bytes that were written anew meanwhile. So the
+sweep leaves a mark for such an object, and `reclaim` refuses it until a later sweep drops that. Who dies in that very moment leaves
+none, and neither does a PostgreSQL that ends the session while the store is at it: that is the risk that remains.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from fairway.db import quick
 from fairway.db.engine import Database
 from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Retired, Shard, ShardBytes, Subdir
 from fairway.db.upsert import upsert
-from fairway.errors import FairwayError
+from fairway.errors import FairwayError, Unavailable
 
 log = structlog.get_logger("fairway.sweep")
 
@@ -42,6 +46,11 @@ HOLD_SECONDS = 0.5
 PAUSE_SECONDS = 0.15
 # What could not be deleted is tried again a day later: one such object must not keep all others.
 AGAIN_MS = 86_400_000
+# How long a store may take to carry out what it did not answer.
+LATE_MS = 600_000
+LATE = "late/"
+"""What the mark of an object begins with. It is a row of its own, which the sweep drops when its time is over."""
+
 # What was written lately may belong to an upload or a build that has not committed yet.
 YOUNG_MS = 86_400_000
 
@@ -75,12 +84,21 @@ def keep(session: Session, paths: Iterable[str]) -> None:
 
 
 def reclaim(database: Database, paths: Iterable[str]) -> None:
-    """Take objects back that are about to be written and referred to again. A look suffices nearly always."""
+    """Take objects back that are about to be written and referred to again. A look suffices nearly always.
+
+    Raises: Unavailable: the store did not say whether it deletes one of them.
+    """
     for batch in batched(paths):
-        found = [path for (path,) in database.look(FIND, {"paths": batch})]
+        marks = [LATE + path for path in batch]
+        found = list(database.look(FIND, {"paths": batch + marks}))
         if found:
             with database.write() as session:
-                keep(session, found)
+                keep(session, batch)
+                # after the rows, which a sweep that is at it holds until it has left its marks
+                if session.connection().scalars(FIND, {"paths": marks}).first() is not None:
+                    raise Unavailable(
+                        "The object store was asked to delete these bytes and has not answered. Try again in an hour."
+                    )
 
 
 def batched(paths: Iterable[str]) -> Iterator[list[str]]:
@@ -205,8 +223,8 @@ class Round:
     meanwhile, and on SQLite everybody who writes.
     """
 
-    def __init__(self, session: Session, blobs: BlobStore) -> None:
-        self._session, self._blobs = session, blobs
+    def __init__(self, session: Session, blobs: BlobStore, before: int) -> None:
+        self._session, self._blobs, self._before = session, blobs, before
         self.done = self.failed = 0
         self.error: FairwayError | None = None
         self._until = time.monotonic() + HOLD_SECONDS
@@ -220,9 +238,9 @@ class Round:
         """Whether to end after at least one object: a store may take seconds for each."""
         return bool(self.done or self.failed) and time.monotonic() >= self._until
 
-    def take(self, *which: ColumnElement[bool], most: int) -> list[str]:
+    def take(self, which: ColumnElement[bool], *, most: int) -> list[str]:
         """Lock some of what is due, so that nobody takes it back before it is gone."""
-        due = select(Retired.path).where(*which).order_by(Retired.path).limit(most)
+        due = select(Retired.path).where(Retired.retired_at < self._before, which).order_by(Retired.path).limit(most)
         return list(self._session.scalars(due.with_for_update(skip_locked=True)))
 
     def delete(self, row: str, key: Key) -> bool:
@@ -234,6 +252,7 @@ class Round:
             self._blobs.delete(key)
         except FairwayError as error:
             self.fail(key.path, error)
+            retire(self._session, [LATE + key.path], now=self._before + LATE_MS)
             return False
         self.done += 1
         return True
@@ -242,10 +261,10 @@ class Round:
         log.warning("sweep.delete", path=path, error=error.detail)
         self.error, self.failed = error, self.failed + 1
 
-    def finish(self, gone: Sequence[str], left: Sequence[str], *, again: int) -> None:
+    def finish(self, gone: Sequence[str] = (), left: Sequence[str] = ()) -> None:
         """Forget the rows of what is gone, and let what could not be deleted wait until all others had their turn."""
         self._session.execute(delete(Retired).where(Retired.path.in_(gone)))
-        self._session.execute(update(Retired).where(Retired.path.in_(left)).values(retired_at=again))
+        self._session.execute(update(Retired).where(Retired.path.in_(left)).values(retired_at=self._before + AGAIN_MS))
 
 
 def _delete_due(database: Database, blobs: BlobStore, *, before: int) -> tuple[int, int]:
@@ -270,8 +289,8 @@ def _delete_due(database: Database, blobs: BlobStore, *, before: int) -> tuple[i
 def _delete_objects(database: Database, blobs: BlobStore, *, before: int) -> Round | None:
     """Delete some of the objects that are due, if there are any."""
     with database.write() as session:
-        this = Round(session, blobs)
-        paths = this.take(Retired.retired_at < before, ~FOLDER, most=OBJECTS_AT_ONCE)
+        this = Round(session, blobs, before)
+        paths = this.take(~FOLDER, most=OBJECTS_AT_ONCE)
         # whoever retired one could not see what refers to it again in a transaction that was not committed yet
         needed = referred(session, paths)
         gone: list[str] = []
@@ -282,15 +301,15 @@ def _delete_objects(database: Database, blobs: BlobStore, *, before: int) -> Rou
             key = keys.parse(path)
             ended = key is None or path in needed or this.delete(path, key)
             (gone if ended else left).append(path)
-        this.finish(gone, left, again=before + AGAIN_MS)
+        this.finish(gone, left)
         return this if paths else None
 
 
 def _delete_folder(database: Database, blobs: BlobStore, *, before: int) -> Round | None:
     """Delete some of what a buried channel's index was, if there is one. No channel gets its number again."""
     with database.write() as session:
-        this = Round(session, blobs)
-        folders = this.take(Retired.retired_at < before, FOLDER, most=1)
+        this = Round(session, blobs, before)
+        folders = this.take(FOLDER, most=1)
         for folder in folders:
             try:
                 # what somebody else keeps there stays, and is no reason to come again
@@ -303,9 +322,9 @@ def _delete_folder(database: Database, blobs: BlobStore, *, before: int) -> Roun
                 if not this.over:
                     this.delete(folder, key)
             if this.done == len(found) < OBJECTS_AT_ONCE and this.error is None:
-                this.finish([folder], [], again=0)
+                this.finish(gone=[folder])
             elif not this.done:
-                this.finish([], [folder], again=before + AGAIN_MS)
+                this.finish(left=[folder])
         return this if folders else None
 
 
