@@ -78,6 +78,43 @@ def test_nothing_is_lost_when_a_flush_fails(world, artifact):
     assert (written(world), used(world)) == ({(artifact, 0): 2}, 1_000_001)
 
 
+def test_more_than_one_statement_takes_is_written_after_an_outage(world, artifact):
+    """PostgreSQL takes 65,535 values in a statement."""
+    counts = Counts()
+    for number in range(70_000):
+        counts.download(artifact + number, now=1)
+    counts.download(artifact, now=1)
+    assert counts.flush(world.app.database) == 70_000
+    assert written(world) == {(artifact, 0): 2}
+    assert counts.flush(world.app.database) == 0
+
+
+def test_what_was_written_before_a_flush_failed_is_not_counted_again(world, artifact):
+    class Failing:
+        """Breaks down at the third transaction."""
+
+        begun = 0
+
+        def write(self):
+            self.begun += 1
+            if self.begun == 3:
+                raise Unavailable
+            return world.app.database.write()
+
+    world.key()
+    counts = Counts()
+    for day in range(1_700):
+        counts.download(artifact, now=day * DAY)
+    counts.used(1, now=1_000_000)
+    with pytest.raises(Unavailable):
+        counts.flush(Failing())
+    assert 0 < len(written(world)) < 1_700
+    counts.download(artifact, now=0)
+    counts.flush(world.app.database)
+    assert written(world) == {(artifact, day): 1 + (day == 0) for day in range(1_700)}
+    assert used(world) == 1_000_000
+
+
 def test_many_threads_count_every_download(world, artifact):
     counts = Counts()
 

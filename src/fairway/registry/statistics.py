@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
+from itertools import islice
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -14,6 +16,7 @@ from fairway.db.upsert import upsert
 from fairway.registry import tokens
 
 DAY_MS = 86_400_000
+BATCH = 500
 
 
 class Counts:
@@ -36,26 +39,36 @@ class Counts:
             self._used[token_id] = now
 
     def flush(self, database: Database) -> int:
-        """Add everything up in one transaction; how many rows that was. Nothing is lost if it fails."""
+        """Add everything up, some in each transaction; how many rows that was. Nothing is lost or counted twice if one
+        fails: what was written is taken out, what was not is kept.
+        """
         with self._lock:
             downloads, used = self._downloads, self._used
             self._downloads, self._used = Counter(), {}
-        if not downloads and not used:
-            return 0
+        total = len(downloads) + len(used)
         try:
-            with database.write() as session:
-                add_downloads(session, downloads)
-                tokens.mark_used(session, used)
+            while downloads or used:
+                # after an outage there may be very many: more than a statement takes
+                counts = dict(islice(downloads.items(), BATCH))
+                times = dict(islice(used.items(), BATCH))
+                with database.write() as session:
+                    add_downloads(session, counts)
+                    tokens.mark_used(session, times)
+                self._written.update(times)
+                for place in counts:
+                    del downloads[place]
+                for token_id in times:
+                    del used[token_id]
         except BaseException:
             with self._lock:
                 self._downloads.update(downloads)
                 self._used = {**used, **self._used}
             raise
-        self._written.update(used)
-        return len(downloads) + len(used)
+        return total
 
 
-def add_downloads(session: Session, counts: Counter[tuple[int, int]]) -> None:
+def add_downloads(session: Session, counts: Mapping[tuple[int, int], int]) -> None:
+    """At most `BATCH` at once."""
     # a file may have been swept since
     wanted = {artifact_id for artifact_id, _ in counts}
     there = set(session.scalars(select(Artifact.id).where(Artifact.id.in_(wanted))))
@@ -64,8 +77,7 @@ def add_downloads(session: Session, counts: Counter[tuple[int, int]]) -> None:
         for (artifact_id, day), count in sorted(counts.items())
         if artifact_id in there
     ]
-    for begin in range(0, len(rows), 500):
-        upsert(session, Download, rows[begin : begin + 500], key=["artifact_id", "day"], add=["count"])
+    upsert(session, Download, rows, key=["artifact_id", "day"], add=["count"])
 
 
 def downloads_of(session: Session, artifact_ids: list[int]) -> dict[int, int]:
