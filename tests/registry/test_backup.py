@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import stat
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
+from sqlalchemy import delete, func, select
 
+from fairway import tasks
 from fairway.app import Fairway
 from fairway.db import migrate
+from fairway.db.models import Audit, Base, Channel, Job, Retired, User
 from fairway.errors import SetupError
-from fairway.registry import backup, fsck
+from fairway.queue import worker
+from fairway.registry import accounts, backup, fsck, sweep
+from fairway.registry.actor import CONSOLE
 from fairway.settings import load
 from tests.support.builders import conda_package, tar_bz2_package
 from tests.support.site import Site
@@ -74,6 +82,57 @@ def test_a_backup_is_not_restored_over_something(site: Site, tmp_path: Path) -> 
     write(site, path)
     with pytest.raises(SetupError, match="empty Fairway"):
         bring_back(site.app, path)
+
+
+def used_once(app: Fairway) -> None:
+    """As a server leaves it that was started, and where somebody tried something out."""
+    worker.ensure(app.database, tasks.RECURRING, now=app.now())
+    with app.database.write() as session:
+        accounts.create_user(session, CONSOLE, "me", email="me@here", password_hash=None, is_admin=True, now=app.now())
+        session.execute(delete(User))
+        sweep.retire(session, ["index/9/"], now=1)
+
+
+def lines(app: Fairway, table: type[Base]) -> int:
+    with app.database.read() as session:
+        return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_server_that_was_started_takes_a_backup_of_one_that_ran(
+    fairway: Fairway, empty: Fairway, tmp_path: Path, older: bool
+) -> None:
+    path = tmp_path / "all.fairway"
+    with Site(empty) as site:
+        worker.ensure(empty.database, tasks.RECURRING, now=empty.now())
+        filled(site)
+        counted = write(site, path)
+        audited = lines(empty, Audit)
+    if older:  # they held the jobs too
+        row = msgspec.msgpack.encode((1, "sweep", "", 1, 0, 0, None))
+        add(path, "rows/jobs", len(row).to_bytes(4, "big") + row)
+    used_once(fairway)
+    assert bring_back(fairway, path) == counted
+    assert list(fsck.check(fairway.database, fairway.blobs, deep=True)) == []
+    assert (lines(fairway, Job), lines(fairway, Audit), lines(fairway, Retired)) == (1, audited, 0)
+
+
+def add(path: Path, name: str, data: bytes) -> None:
+    with tarfile.open(path, "a:") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+
+
+def test_rows_that_do_not_fit_together_restore_nothing_and_say_so(site: Site, empty: Fairway, tmp_path: Path) -> None:
+    filled(site)
+    path = tmp_path / "all.fairway"
+    write(site, path)
+    row = msgspec.msgpack.encode((999, 999, "owner", 1))
+    add(path, "rows/members", len(row).to_bytes(4, "big") + row)  # the last of a name counts
+    with pytest.raises(SetupError, match="do not fit together"):
+        bring_back(empty, path)
+    assert (lines(empty, User), lines(empty, Channel)) == (0, 0)
 
 
 def test_a_backup_does_not_overwrite_a_file(site: Site, tmp_path: Path) -> None:

@@ -20,22 +20,23 @@ from typing import IO, Any
 
 import msgspec
 import orjson
-from sqlalchemy import Table, TextClause, func, insert, select, text, update
+from sqlalchemy import Table, TextClause, delete, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
 from fairway.blobs.staging import StagingArea
 from fairway.blobs.store import BlobStore
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Base, Channel, Pointer, Shard, ShardBytes, User
+from fairway.db.models import Artifact, Base, Channel, Job, Pointer, Shard, ShardBytes, User
 from fairway.errors import BlobMissing, SetupError
 
 MANIFEST = "fairway-backup.json"
 FORMAT = 1
 ROWS_AT_ONCE = 500
 ROWS, FILES = "rows/", "files/"
-# The index is not restored: it is published anew.
-LEFT_OUT = frozenset((Pointer.__tablename__, ShardBytes.__tablename__))
+# The index is not restored: it is published anew. And a server makes its jobs itself.
+LEFT_OUT = frozenset((Job.__tablename__, Pointer.__tablename__, ShardBytes.__tablename__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +121,7 @@ def restore(
     Raises: SetupError: this is no backup, one of another schema, or there is something here already.
     """
     with database.read() as session:
-        if session.scalar(select(func.count()).select_from(User)) or session.scalar(
-            select(func.count()).select_from(Channel)
-        ):
-            raise SetupError("A backup is restored into an empty Fairway; this one has accounts or channels already.")
+        _check_empty(session)
     try:
         with tarfile.open(source, mode="r:") as archive:
             _check_manifest(archive, schema)
@@ -137,7 +135,16 @@ def restore(
             rows = _restore_rows(database, archive)
     except (tarfile.TarError, OSError, KeyError, msgspec.MsgspecError, orjson.JSONDecodeError) as error:
         raise SetupError(f"{source} is not a whole backup of Fairway: {error}.") from None
+    except IntegrityError as error:
+        reason = str(error.orig).partition("\n")[0]
+        raise SetupError(f"The rows of {source} do not fit together, so nothing was restored: {reason}.") from None
     return Counted(rows, files, size)
+
+
+def _check_empty(session: Session) -> None:
+    for table in (User, Channel):
+        if session.scalar(select(func.count()).select_from(table)):
+            raise SetupError("A backup is restored into an empty Fairway; this one has accounts or channels already.")
 
 
 def _check_manifest(archive: tarfile.TarFile, schema: str) -> None:
@@ -162,6 +169,10 @@ def _restore_file(blobs: BlobStore, staging: StagingArea, sha256: str, data: IO[
 def _restore_rows(database: Database, archive: tarfile.TarFile) -> int:
     total = 0
     with database.write() as session:
+        _check_empty(session)
+        for table in reversed(tables()):
+            # without accounts and channels these are traces of what was here once, and their numbers are in the way
+            session.execute(delete(table))
         for table in tables():
             sheet = archive.extractfile(ROWS + table.name)
             if sheet is None:
