@@ -208,6 +208,20 @@ def test_fsck_says_what_is_broken_and_repairs_an_index_when_asked(cli, tmp_path)
     assert repodata.exists()
 
 
+def test_backup_says_which_files_are_not_in_it(cli, tmp_path):
+    cli("upload", "lab", write(tmp_path, conda_package()), write(tmp_path, conda_package("b")), "--local")
+    file = tmp_path / "data" / "blobs" / "packages"
+    (lost,) = file.rglob(hashlib.sha256(conda_package("b")[1]).hexdigest())
+    lost.unlink()
+    done = cli("backup", tmp_path / "one.tar")
+    assert done.status == 1
+    assert "and 1 files" in done.stdout
+    assert done.stderr == "Not in the backup, because its bytes are missing or damaged: lab/noarch/b-1.0-h0_0.conda\n"
+    lost.write_bytes(conda_package("b")[1])
+    done = cli("backup", tmp_path / "two.tar")
+    assert (done.status, done.stderr, "and 2 files" in done.stdout) == (0, "", True)
+
+
 def test_sweep_says_what_went(cli):
     assert cli("sweep").stdout == "Swept 0 channels, 0 files, 0 objects.\n"
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from sqlalchemy import delete, func, select
 
 from fairway import tasks
 from fairway.app import Fairway
+from fairway.blobs import keys
 from fairway.db import migrate
 from fairway.db.models import Audit, Base, Channel, Job, Retired, User
 from fairway.errors import SetupError
@@ -133,6 +135,45 @@ def test_rows_that_do_not_fit_together_restore_nothing_and_say_so(site: Site, em
     with pytest.raises(SetupError, match="do not fit together"):
         bring_back(empty, path)
     assert (lines(empty, User), lines(empty, Channel)) == (0, 0)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "missing": Path.unlink,
+    "short": lambda file: file.write_bytes(file.read_bytes()[:-1]),
+    "other": lambda file: file.write_bytes(bytes(file.stat().st_size)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_file_that_was_lost_is_named_and_all_others_are_backed_up(
+    site: Site, empty: Fairway, tmp_path: Path, damage: str
+) -> None:
+    key = filled(site)
+    path = tmp_path / "all.fairway"
+    file = site.app.blobs.local_path(keys.package(hashlib.sha256(conda_package(version="2.0")[1]).hexdigest()))
+    assert file is not None
+    DAMAGES[damage](file)
+    counted = write(site, path)
+    assert (counted.files, counted.lost) == (2, ("lab/noarch/demo-2.0-h0_0.conda",))
+    assert bring_back(empty, path).files == 2
+    found = list(fsck.check(empty.database, empty.blobs, deep=True))
+    assert [finding.where for finding in found] == ["lab/noarch/demo-2.0-h0_0.conda"]
+    with Site.around(empty) as restored:  # and what brings it back
+        assert restored.put("lab", conda_package(version="2.0"), key).status_code == 200
+    assert list(fsck.check(empty.database, empty.blobs, deep=True)) == []
+
+
+def test_lost_bytes_of_a_deleted_file_are_nobodys_loss(site: Site, empty: Fairway, tmp_path: Path) -> None:
+    """Whoever loses bytes is told to delete the file; then a backup is whole again at once."""
+    filled(site)
+    path = tmp_path / "all.fairway"
+    site.app.blobs.delete(keys.package(hashlib.sha256(conda_package()[1]).hexdigest()))
+    counted = write(site, path)
+    assert (counted.files, counted.lost) == (2, ())
+    bring_back(empty, path)
+    for app in (site.app, empty):
+        ((harm, where),) = [(finding.harm, finding.where) for finding in fsck.check(app.database, app.blobs)]
+        assert (harm, where) == ("note", "lab/noarch/demo-1.0-h0_0.conda")
 
 
 def test_a_backup_does_not_overwrite_a_file(site: Site, tmp_path: Path) -> None:

@@ -75,8 +75,12 @@ def test_missing_short_and_damaged_bytes_of_a_file(lab):
 
 
 def test_the_bytes_of_a_deleted_file_count_while_it_can_be_fetched(lab):
-    package_file(lab, "gone-1.0-h0_0.conda").unlink()
+    """Damaged ones break whoever fetches it; that it cannot be fetched any more is what deleting it asked for."""
+    file = package_file(lab, "gone-1.0-h0_0.conda")
+    file.write_bytes(b"x")
     assert only(lab)[:2] == ("error", "lab/noarch/gone-1.0-h0_0.conda")
+    file.unlink()
+    assert only(lab)[:2] == ("note", "lab/noarch/gone-1.0-h0_0.conda")
 
 
 def test_wrong_totals(lab):

@@ -108,10 +108,15 @@ def sweep(
 def backup(
     file: Annotated[Path, typer.Argument(help="Where to write it; must not exist")], data: DataOption = None
 ) -> None:
-    """Write everything into one file. Safe while the server runs."""
+    """Write everything into one file. Safe while the server runs. Exit status 1 if the store has lost a file: all others
+    are in it.
+    """
     with opened(data) as app:
         done = registry_backup.backup(app.database, app.blobs, file, schema=migrate.HEAD, now=app.now())
     print(f"Backed up {done.rows} rows and {done.files} files ({done.size / 1e6:.1f} MB) to {file}.")
+    for lost in done.lost:
+        print(f"Not in the backup, because its bytes are missing or damaged: {lost}", file=sys.stderr)
+    raise typer.Exit(1 if done.lost else 0)
 
 
 def restore(

@@ -9,11 +9,12 @@ It holds password hashes and the hashes of API keys, no secret in clear; the fil
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -28,8 +29,9 @@ from fairway.blobs import keys
 from fairway.blobs.staging import StagingArea
 from fairway.blobs.store import BlobStore
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Base, Channel, Job, Pointer, Shard, ShardBytes, User
+from fairway.db.models import Artifact, Base, Channel, Job, Pointer, Shard, ShardBytes, Subdir, User
 from fairway.errors import BlobMissing, SetupError
+from fairway.registry import sweep
 
 MANIFEST = "fairway-backup.json"
 FORMAT = 1
@@ -44,12 +46,16 @@ class Counted:
     rows: int
     files: int
     size: int
+    lost: tuple[str, ...] = ()  # files that are in a channel and not in the backup: the store has not got their bytes
 
 
 def backup(database: Database, blobs: BlobStore, target: Path, *, schema: str, now: int) -> Counted:
     """Write everything to `target`, which must not exist. Safe beside a running server.
 
-    Raises: SetupError: the file exists or cannot be written. BlobMissing: a file of a channel is not in the store.
+    A file whose bytes are missing or damaged is left out, and counts as `lost` if it is in a channel: one of them must not
+    make every backup impossible.
+
+    Raises: SetupError: the file exists or cannot be written.
     """
     part = target.with_name(target.name + ".part")
     if target.exists():
@@ -62,13 +68,14 @@ def backup(database: Database, blobs: BlobStore, target: Path, *, schema: str, n
         with os.fdopen(descriptor, "wb") as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
                 rows, wanted = _write_rows(database, archive, schema=schema, now=now)
-                size = sum(_write_file(archive, blobs, sha256, length) for sha256, length in wanted.items())
+                written = {sha256 for sha256, size in wanted.items() if _write_file(archive, file, blobs, sha256, size)}
             file.flush()
             os.fsync(file.fileno())
         part.rename(target)
     finally:
         part.unlink(missing_ok=True)
-    return Counted(rows, len(wanted), size)
+    lost = _files_of(database, wanted.keys() - written)
+    return Counted(rows, len(written), sum(wanted[sha256] for sha256 in written), lost)
 
 
 def _write_rows(database: Database, archive: tarfile.TarFile, *, schema: str, now: int) -> tuple[int, dict[str, int]]:
@@ -97,13 +104,34 @@ def _write_table(session: Session, table: Table, sheet: IO[bytes]) -> int:
     return count
 
 
-def _write_file(archive: tarfile.TarFile, blobs: BlobStore, sha256: str, size: int) -> int:
+def _write_file(archive: tarfile.TarFile, file: IO[bytes], blobs: BlobStore, sha256: str, size: int) -> bool:
+    """Add a file to the archive; false, and nothing is added, if its bytes are not those that were published."""
+    begin = archive.offset
     try:
-        chunks = blobs.stream(keys.package(sha256))
-    except BlobMissing:
-        raise BlobMissing(f"The file with the sha256 {sha256} is missing; 'fairway fsck' names it.") from None
-    _add(archive, FILES + sha256, Joined(chunks), size)
-    return size
+        body = Joined(blobs.stream(keys.package(sha256)))
+        _add(archive, FILES + sha256, body, size)
+    except (BlobMissing, Short):
+        whole = False
+    else:
+        whole = body.sha256.hexdigest() == sha256
+    if not whole:
+        # a restore refuses a damaged file, and with it all others
+        file.seek(begin)
+        file.truncate()
+        archive.offset = begin
+    return whole
+
+
+def _files_of(database: Database, hashes: Iterable[str]) -> tuple[str, ...]:
+    """The files in channels that are made of these bytes."""
+    query = select(Channel.name, Subdir.name, Artifact.filename)
+    query = query.join(Subdir, Subdir.id == Artifact.subdir_id).join(Channel, Channel.id == Artifact.channel_id)
+    query = query.where(Artifact.deleted_at.is_(None), Channel.deleted_at.is_(None))
+    found: list[str] = []
+    for batch in sweep.batched(hashes):
+        with database.read() as session:
+            found += ["/".join(row) for row in session.execute(query.where(Artifact.sha256.in_(batch)))]
+    return tuple(sorted(found))
 
 
 def restore(
@@ -217,14 +245,22 @@ def _add(archive: tarfile.TarFile, name: str, data: Any, size: int) -> None:
     archive.addfile(member, data)
 
 
+class Short(Exception):
+    """There are fewer bytes than there should be."""
+
+
 class Joined:
-    """Chunks as the file object that tarfile reads from."""
+    """Chunks as the file object that tarfile reads from, and their hash."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks, self._rest = chunks, b""
+        self.sha256 = hashlib.sha256()
 
     def read(self, size: int) -> bytes:
         while len(self._rest) < size and (chunk := next(self._chunks, b"")):
             self._rest += chunk
         data, self._rest = self._rest[:size], self._rest[size:]
+        if len(data) < size:
+            raise Short
+        self.sha256.update(data)
         return data

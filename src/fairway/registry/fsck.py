@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from fairway.blobs import keys
 from fairway.blobs.keys import Key
@@ -59,7 +59,15 @@ def check_files(database: Database, blobs: BlobStore, *, deep: bool) -> Iterator
     while True:
         with database.read() as session:
             rows = session.execute(
-                select(Artifact.id, Artifact.sha256, Artifact.size, Artifact.filename, Subdir.name, Channel.name)
+                select(
+                    Artifact.id,
+                    Artifact.sha256,
+                    Artifact.size,
+                    Artifact.filename,
+                    or_(Artifact.deleted_at.is_not(None), Channel.deleted_at.is_not(None)),
+                    Subdir.name,
+                    Channel.name,
+                )
                 .join(Subdir, Subdir.id == Artifact.subdir_id)
                 .join(Channel, Channel.id == Artifact.channel_id)
                 .where(Artifact.id > last, Artifact.purged_at.is_(None))
@@ -68,11 +76,13 @@ def check_files(database: Database, blobs: BlobStore, *, deep: bool) -> Iterator
             ).all()
         if not rows:
             return
-        for artifact_id, sha256, size, filename, subdir, channel in rows:
+        for artifact_id, sha256, size, filename, deleted, subdir, channel in rows:
             last = artifact_id
             where = f"{channel}/{subdir}/{filename}"
             stat = blobs.stat(keys.package(sha256))
-            if stat is None:
+            if stat is None and deleted:
+                yield Finding("note", where, "its bytes are missing; it was deleted and will be forgotten")
+            elif stat is None:
                 yield Finding("error", where, "its bytes are missing: restore them from a backup, or delete the file")
             elif stat.size != size:
                 yield Finding("error", where, f"its bytes are {stat.size} long instead of {size}")
