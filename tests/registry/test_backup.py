@@ -6,12 +6,14 @@ import hashlib
 import io
 import stat
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import delete, func, select
+from sqlalchemy import Connection, delete, event, func, select
 
 from fairway import tasks
 from fairway.app import Fairway
@@ -183,6 +185,44 @@ def test_a_backup_does_not_overwrite_a_file(site: Site, tmp_path: Path) -> None:
         write(site, path)
     assert path.read_bytes() == b"precious"
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.endswith(".part")] == []
+
+
+def test_a_backup_that_is_being_written_is_not_written_by_another(site: Site, tmp_path: Path) -> None:
+    filled(site)
+    path = tmp_path / "all.fairway"
+    other = path.with_name("all.fairway.part")
+    other.write_bytes(b"theirs")
+    with pytest.raises(SetupError, match=r"remove all\.fairway\.part"):
+        write(site, path)
+    assert other.read_bytes() == b"theirs"
+    other.unlink()
+    assert write(site, path).files == 3
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith("all")] == [path.name]
+
+
+def test_a_backup_may_take_longer_than_the_database_has_patience(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL ends a session that says nothing for long, as while a large table goes from disk to disk."""
+    filled(site)
+    if not site.app.database.is_sqlite:
+
+        @event.listens_for(site.app.database.reader, "begin")
+        def hurry(connection: Connection) -> None:
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '200ms'")
+
+    tables = []
+
+    class Slow(tarfile.TarFile):
+        def addfile(self, tarinfo: tarfile.TarInfo, fileobj: Any = None) -> None:
+            if tarinfo.name in {"rows/users", "rows/details"}:
+                tables.append(tarinfo.name)
+                time.sleep(0.5)
+            super().addfile(tarinfo, fileobj)
+
+    monkeypatch.setattr(tarfile, "open", Slow.open)
+    assert write(site, tmp_path / "all.fairway").files == 3
+    assert tables == ["rows/users", "rows/details"]
 
 
 def test_a_damaged_backup_restores_nothing(site: Site, empty: Fairway, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ It holds password hashes and the hashes of API keys, no secret in clear; the fil
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -58,30 +59,52 @@ def backup(database: Database, blobs: BlobStore, target: Path, *, schema: str, n
     Raises: SetupError: the file exists or cannot be written.
     """
     part = target.with_name(target.name + ".part")
-    if target.exists():
-        raise SetupError(f"The backup {target} exists already; choose another name.")
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise SetupError(
+            f"The backup {target} is being written by somebody, or was cut off: choose another name, or remove {part.name} "
+            "if nobody is."
+        ) from None
     except OSError as error:
         raise SetupError(f"The backup {target} cannot be written: {error.strerror}.") from None
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if target.exists():  # asked when the other name is ours, so that nobody else can come in between
+                raise SetupError(f"The backup {target} exists already; choose another name.")
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
                 rows, wanted = _write_rows(database, archive, schema=schema, now=now)
                 written = {sha256 for sha256, size in wanted.items() if _write_file(archive, file, blobs, sha256, size)}
             file.flush()
             os.fsync(file.fileno())
         part.rename(target)
+        _sync_folder(target.parent)
     finally:
         part.unlink(missing_ok=True)
     lost = _files_of(database, wanted.keys() - written)
     return Counted(rows, len(written), sum(wanted[sha256] for sha256 in written), lost)
 
 
+def _sync_folder(folder: Path) -> None:
+    """A name survives a power cut when its folder has."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # network file systems that know no such thing
+            raise
+    finally:
+        os.close(descriptor)
+
+
 def _write_rows(database: Database, archive: tarfile.TarFile, *, schema: str, now: int) -> tuple[int, dict[str, int]]:
     """Every table, from one snapshot; the number of rows, and the files they need as `{sha256: size}`."""
     counts: dict[str, int] = {}
     with database.read() as session:
+        if session.get_bind().dialect.name == "postgresql":
+            from fairway.db.postgres import take_time  # noqa: PLC0415 - psycopg is installed only where it is used
+
+            take_time(session.connection())  # a table is copied into the archive between two statements
         query = select(Artifact.sha256, Artifact.size).where(Artifact.purged_at.is_(None)).distinct()
         wanted = dict(session.execute(query).tuples().all())
         for table in tables():
