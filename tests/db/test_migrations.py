@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, event, inspect, text
 
 from fairway.db import migrate
 from fairway.db.engine import Database
@@ -125,6 +125,27 @@ def test_two_that_start_at_once_migrate_once(empty):
     for thread in threads:
         thread.join()
     assert failures == []
+    assert migrate.current(empty) == migrate.HEAD
+
+
+def test_who_finds_the_database_empty_and_then_not_is_content(empty):
+    """Another one that starts migrates in the moment between looking and locking."""
+    first = Database(empty.url.render_as_string(hide_password=False))
+    looked = []
+
+    def meanwhile(_):
+        if len(looked) == 1:
+            looked.append("migrated")
+            migrate.upgrade(first)
+        looked.append("looked")
+
+    event.listen(empty.reader, "engine_connect", meanwhile)
+    event.listen(empty.writer, "engine_connect", meanwhile)
+    try:
+        migrate.upgrade(empty)
+    finally:
+        first.close()
+    assert looked[:3] == ["looked", "migrated", "looked"]
     assert migrate.current(empty) == migrate.HEAD
 
 

@@ -44,10 +44,14 @@ def known() -> set[str]:
 def current(database: Database) -> str | None:
     """The revision the database is at; none for an empty one."""
     with translated(), database.reader.connect() as connection:
-        if not inspect(connection).has_table(VERSIONS.name):
-            return None
-        revision: str | None = connection.scalar(select(VERSIONS.c.version_num))
-        return revision
+        return revision_of(connection)
+
+
+def revision_of(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(VERSIONS.name):
+        return None
+    revision: str | None = connection.scalar(select(VERSIONS.c.version_num))
+    return revision
 
 
 def upgrade(database: Database, revision: str = HEAD) -> None:
@@ -56,16 +60,8 @@ def upgrade(database: Database, revision: str = HEAD) -> None:
     Raises:
         SetupError: the database was written by a newer Fairway, whose schema this one does not know.
     """
-    at = current(database)
-    if at == revision:
+    if current(database) == revision:
         return
-    if at is not None and at not in known():
-        raise SetupError(
-            f"The database is at schema {at}, which this version of Fairway does not know: it was used by a newer "
-            "version, or by another program. Install that version, or restore a backup made with this one."
-        )
-    if at is None:
-        check_empty(database)
     from alembic import command  # noqa: PLC0415
 
     with translated(), database.writer.begin() as connection:
@@ -74,6 +70,17 @@ def upgrade(database: Database, revision: str = HEAD) -> None:
 
             take_time(connection)  # minutes, on many rows; and whoever starts meanwhile waits for it
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+        # looked at again under the lock: another one that starts may have just made the schema
+        at = revision_of(connection)
+        if at == revision:
+            return
+        if at is None:
+            check_empty(connection)
+        elif at not in known():
+            raise SetupError(
+                f"The database is at schema {at}, which this version of Fairway does not know: it was used by a newer "
+                "version, or by another program. Install that version, or restore a backup made with this one."
+            )
         command.upgrade(config_for(connection), revision)
 
 
@@ -93,10 +100,9 @@ def require_current(database: Database) -> None:
     )
 
 
-def check_empty(database: Database) -> None:
+def check_empty(connection: Connection) -> None:
     """Raises: SetupError: the tables of something else are in the database."""
-    with translated(), database.reader.connect() as connection:
-        tables = set(inspect(connection).get_table_names()) - {VERSIONS.name}
+    tables = set(inspect(connection).get_table_names()) - {VERSIONS.name}
     if tables:
         raise SetupError(
             f"The database holds tables that are not Fairway's, such as {min(tables)}: give Fairway a database of its own."
