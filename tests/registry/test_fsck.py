@@ -1,11 +1,14 @@
 """fsck finds each kind of damage, and nothing where nothing is damaged."""
 
 import hashlib
+import json
+import tracemalloc
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, insert, update
 
 from fairway.blobs import keys
+from fairway.conda.shards import compressed
 from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Shard, ShardBytes, Subdir
 from fairway.registry import flat, fsck, index, withdraw
 from fairway.registry.actor import CONSOLE
@@ -136,6 +139,86 @@ def test_documents_that_do_not_say_what_the_rows_say(lab):
     lab.app.publisher.wait_flat(1, 1, seconds=1)
 
 
+def say(lab, plain):
+    """Publish a repodata.json, and its compressed twin."""
+    publish(lab, flat.REPODATA, plain)
+    publish(lab, flat.REPODATA_ZST, compressed(plain, 3))
+
+
+def test_other_words_for_the_same_records_are_right(lab):
+    """Another version of Fairway may have written them."""
+    document = json.loads(lab.documents()[flat.REPODATA])
+    say(lab, json.dumps(document, indent=1, sort_keys=True).encode())
+    assert found(lab) == []
+
+
+def without(document, section):
+    entries = document["v3"]["conda"] if section == "v3" else document[section]
+    del entries[min(entries)]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda document: without(document, "packages"),
+        lambda document: without(document, "packages.conda"),
+        lambda document: without(document, "v3"),
+        lambda document: document["packages"].update({"more-1.0-0.tar.bz2": {}}),
+        lambda document: document["v3"]["conda"].update({"more-1.0-0": {}}),
+        lambda document: document["packages.conda"]["demo-1.0-h0_0.conda"].update(size=1),
+        lambda document: document.pop("packages"),
+    ],
+)
+def test_a_record_too_few_too_many_or_another_is_noticed(lab, spoil):
+    document = json.loads(lab.documents()[flat.REPODATA])
+    spoil(document)
+    say(lab, json.dumps(document).encode())
+    assert only(lab)[2] == "repodata.json does not say what the rows say: reindex it"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda packed: b"",
+        lambda packed: packed[:-1],
+        lambda packed: packed + packed,
+        lambda packed: packed + b"x",
+        lambda packed: b"no zstd",
+    ],
+)
+def test_a_compressed_document_that_is_not_one_whole_frame_is_noticed(lab, spoil):
+    publish(lab, flat.REPODATA_ZST, spoil(lab.documents()[flat.REPODATA_ZST]))
+    assert only(lab)[2] == "repodata.json.zst is not repodata.json: reindex it"
+
+
+def test_a_large_subdir_is_checked_in_little_memory(lab):
+    """It grew by three to five kilobytes a record once."""
+    with lab.app.database.write() as session:
+        about = {"depends": ["python >=3.11,<3.12.0a0", "numpy >=1.21"], "license": "MIT", "md5": "0" * 32, "size": 1}
+        rows = [
+            {
+                "subdir_id": 1,
+                "section": 1,
+                "name": f"many{number // 20}",
+                "filename": f"many{number // 20}-{number % 20}-0.conda",
+                "record": json.dumps({"name": f"many{number // 20}", "sha256": f"{number:064x}", **about}).encode(),
+                "run_exports": None,
+            }
+            for number in range(20_000)
+        ]
+        session.execute(insert(Record), rows)
+        index.touch(session, 1)
+    lab.publish_index()
+    tracemalloc.start()
+    try:
+        findings = list(fsck.check_index(lab.app.database, lab.app.blobs, 1, "noarch", 1, "lab/noarch"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert findings == []
+    assert peak < 40_000_000
+
+
 def test_a_record_that_changed_without_the_index_is_noticed(lab):
     change(lab, update(Record).where(Record.name == "demo").values(record=b'{"name":"demo"}'))
     assert ("error", "lab/noarch", "repodata.json does not say what the rows say: reindex it") in found(lab)
@@ -158,6 +241,11 @@ def test_a_missing_and_a_damaged_shard(lab):
 
 def test_a_shard_that_lacks_a_record_is_noticed(lab):
     change(lab, update(Shard).where(Shard.name == "demo").values(sha256=lab.shards()["old"]))
+    assert only(lab)[2] == "the shards do not hold the records of the rows: reindex it"
+
+
+def test_a_name_without_a_shard_is_noticed(lab):
+    change(lab, delete(Shard).where(Shard.name == "demo"))
     assert only(lab)[2] == "the shards do not hold the records of the rows: reindex it"
 
 

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator, Iterable, Iterator
-from collections.abc import Set as AbstractSet
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
-from sqlalchemy import func, or_, select
+from sqlalchemy import exists, func, or_, select
+from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
 from fairway.blobs.keys import Key
 from fairway.blobs.store import BlobStore
+from fairway.conda import repodata
 from fairway.conda.record import Section
 from fairway.conda.repodata import key_of
 from fairway.conda.shards import decompressed
@@ -25,7 +28,14 @@ from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Shard
 from fairway.errors import BlobMissing
 from fairway.registry import flat, sweep
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 BATCH = 1_000
+NAMES = 100
+PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,101 +155,188 @@ def check_records(database: Database) -> Iterator[Finding]:
 def check_index(
     database: Database, blobs: BlobStore, subdir_id: int, subdir: str, channel_id: int, where: str
 ) -> Iterator[Finding]:
-    """What is published is there, is whole, and says what the rows say."""
+    """What is published is there, is whole, and says what the rows say. In memory there is some of it at a time: a subdir
+    may have a million records.
+    """
+    built = None
+    broken: list[Finding] = []
     with database.read() as session:
         changed = session.scalar(select(Subdir.changed).where(Subdir.id == subdir_id)) or 0
         pointer = session.get(Pointer, subdir_id)
-        records = {
-            (section, key_of(filename, section)): json.loads(record)
-            for section, filename, record in session.execute(
-                select(Record.section, Record.filename, Record.record).where(Record.subdir_id == subdir_id)
-            )
-        }
         due = session.scalar(select(func.count()).where(Shard.subdir_id == subdir_id, Shard.due))
-        found = session.execute(
-            select(Shard.name, Shard.sha256, ShardBytes.data)
-            .outerjoin(ShardBytes, (ShardBytes.subdir_id == Shard.subdir_id) & (ShardBytes.sha256 == Shard.sha256))
-            .where(Shard.subdir_id == subdir_id, Shard.sha256.is_not(None))
-        ).tuples()
-        shards = list(found)
-    if due or (changed and (pointer is None or pointer.shards_built == 0)):
+        late = due or (changed and (pointer is None or pointer.shards_built == 0))
+        if not late:
+            broken = list(check_shards(session, subdir_id, where))
+        if pointer is not None and pointer.flat_built >= changed:
+            built = build(session, subdir_id, subdir)
+    if late:
         yield Finding("note", where, "its shards are behind its records; a running server brings them up to date")
-    else:
-        yield from check_shards(shards, records.keys(), where)
+    yield from broken
     if changed and (pointer is None or pointer.flat_built < changed):
         yield Finding("note", where, "its index is behind its rows; a running server brings it up to date")
     elif pointer is not None:
-        yield from check_flat(blobs, channel_id, subdir, pointer, records, where)
+        place = Place(subdir_id, subdir, channel_id, changed, where)
+        yield from check_flat(database, blobs, place, pointer.flat or {}, built)
 
 
-def check_shards(
-    shards: Iterable[tuple[str, bytes | None, bytes | None]], records: AbstractSet[tuple[int, str]], where: str
-) -> Iterator[Finding]:
-    """`shards`: name, hash, bytes."""
-    seen: dict[tuple[int, str], object] = {}
-    for name, sha256, data in shards:
-        if data is None:
-            yield Finding("error", where, f"the shard of {name} is missing: reindex it")
-        elif hashlib.sha256(data).digest() != sha256:
-            yield Finding("error", where, f"the shard of {name} is damaged: reindex it")
-        else:
-            seen |= shard_records(msgspec.msgpack.decode(decompressed(data)))
-    if seen.keys() != records:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A subdir as of its change number `changed`, and how people call it."""
+
+    subdir_id: int
+    subdir: str
+    channel_id: int
+    changed: int
+    where: str
+
+
+class Listed(msgspec.Struct):
+    """The records of a repodata.json or of a shard, each as the bytes it has there: a tenth of what it takes as objects."""
+
+    packages: dict[str, msgspec.Raw]
+    conda: dict[str, msgspec.Raw] = msgspec.field(name="packages.conda")
+    v3: dict[str, dict[str, msgspec.Raw]] = {}
+
+    def sections(self) -> dict[Section, dict[str, msgspec.Raw]]:
+        return {
+            Section.PACKAGES: self.packages,
+            Section.PACKAGES_CONDA: self.conda,
+            Section.V3_TAR_BZ2: self.v3.get("tar.bz2", {}),
+            Section.V3_CONDA: self.v3.get("conda", {}),
+        }
+
+
+def check_shards(session: Session, subdir_id: int, where: str) -> Iterator[Finding]:
+    """Each name has its shard, and each shard the records of its name; some names at a time."""
+    same = (ShardBytes.subdir_id == Shard.subdir_id) & (ShardBytes.sha256 == Shard.sha256)
+    query = select(Shard.name, Shard.sha256, ShardBytes.data).outerjoin(ShardBytes, same)
+    query = query.where(Shard.subdir_id == subdir_id, Shard.sha256.is_not(None)).order_by(Shard.name)
+    decoder = msgspec.msgpack.Decoder(Listed)
+    last, agree = "", True
+    while shards := session.execute(query.where(Shard.name > last).limit(NAMES)).tuples().all():
+        last = shards[-1][0]
+        wanted = keys_of(session, subdir_id, [name for name, _, _ in shards])
+        for name, sha256, data in shards:
+            found = None
+            if data is None:
+                yield Finding("error", where, f"the shard of {name} is missing: reindex it")
+            elif hashlib.sha256(data).digest() != sha256:
+                yield Finding("error", where, f"the shard of {name} is damaged: reindex it")
+            else:
+                sections = decoder.decode(decompressed(data)).sections()
+                found = {(int(section), key) for section, entries in sections.items() for key in entries}
+            agree = agree and found == wanted.get(name, set())
+    has_one = exists().where(Shard.subdir_id == subdir_id, Shard.name == Record.name, Shard.sha256.is_not(None))
+    if not agree or session.scalar(select(Record.name).where(Record.subdir_id == subdir_id, ~has_one).limit(1)):
         yield Finding("error", where, "the shards do not hold the records of the rows: reindex it")
 
 
+def keys_of(session: Session, subdir_id: int, names: Sequence[str]) -> dict[str, set[tuple[int, str]]]:
+    """What the shards of some names should list."""
+    query = select(Record.name, Record.section, Record.filename)
+    # naming the sections lets each name be a range of the primary key
+    query = query.where(Record.subdir_id == subdir_id, Record.section.in_([*Section]), Record.name.in_(names))
+    found: dict[str, set[tuple[int, str]]] = {}
+    for name, section, filename in session.execute(query):
+        found.setdefault(name, set()).add((section, key_of(filename, section)))
+    return found
+
+
+def build(session: Session, subdir_id: int, subdir: str) -> str:
+    """The hash of the repodata.json that these rows make, which is made and not kept."""
+    gone = select(Artifact.filename).where(Artifact.subdir_id == subdir_id, Artifact.deleted_at.is_not(None))
+    sha256 = hashlib.sha256()
+    parts = partial(flat.parts_of, session, subdir_id)
+    for piece, _ in repodata.documents(subdir, parts, list(session.scalars(gone))):
+        sha256.update(piece)
+    return sha256.hexdigest()
+
+
 def check_flat(
-    blobs: BlobStore,
-    channel_id: int,
-    subdir: str,
-    pointer: Pointer,
-    records: dict[tuple[int, str], object],
-    where: str,
+    database: Database, blobs: BlobStore, place: Place, documents: Mapping[str, flat.Document], built: str | None
 ) -> Iterator[Finding]:
-    plain = yield from whole(blobs, channel_id, subdir, pointer.flat, flat.REPODATA, where)
-    packed = yield from whole(blobs, channel_id, subdir, pointer.flat, flat.REPODATA_ZST, where)
-    if plain is not None:
-        if packed is not None and decompressed(packed) != plain:
-            yield Finding("error", where, "repodata.json.zst is not repodata.json: reindex it")
-        if flat_records(json.loads(plain)) != records:
-            yield Finding("error", where, "repodata.json does not say what the rows say: reindex it")
+    """`built`: the hash that repodata.json has if the version of Fairway that wrote it writes the same bytes as this one."""
+    unpacked = Unpacked()
+    plain = yield from whole(blobs, place, documents, flat.REPODATA)
+    packed = yield from whole(blobs, place, documents, flat.REPODATA_ZST, also=unpacked.update)
+    if plain:
+        sha256 = documents[flat.REPODATA][0]
+        if packed and unpacked.sha256() != sha256:
+            yield Finding("error", place.where, "repodata.json.zst is not repodata.json: reindex it")
+        if sha256 != built and not says_the_same(database, blobs, place, sha256):
+            yield Finding("error", place.where, "repodata.json does not say what the rows say: reindex it")
     for kind in (flat.RUN_EXPORTS, flat.RUN_EXPORTS_ZST):
-        yield from whole(blobs, channel_id, subdir, pointer.flat, kind, where)
+        yield from whole(blobs, place, documents, kind)
+
+
+def says_the_same(database: Database, blobs: BlobStore, place: Place, sha256: str) -> bool:
+    """Whether a repodata.json has the records of the rows, in whatever words; true if the rows have changed meanwhile."""
+    body = blobs.get(keys.document(place.channel_id, place.subdir, flat.REPODATA, sha256))
+    try:
+        sections = msgspec.json.decode(body, type=Listed).sections()
+    except msgspec.MsgspecError:
+        return False
+    with database.read() as session:
+        if session.scalar(select(Subdir.changed).where(Subdir.id == place.subdir_id)) != place.changed:
+            return True
+        for section, entries in sections.items():
+            for rows in flat.parts_of(session, place.subdir_id, section):
+                for filename, record, _ in rows:
+                    found = entries.pop(key_of(filename, section), None)
+                    if found is None or (bytes(found) != record and json.loads(bytes(found)) != json.loads(record)):
+                        return False
+    return not any(sections.values())
 
 
 def whole(
-    blobs: BlobStore, channel_id: int, subdir: str, documents: dict[str, list[object]] | None, kind: str, where: str
-) -> Generator[Finding, None, bytes | None]:
-    """The bytes of a published document, if they are what the pointer says. A generator's return value."""
-    found = (documents or {}).get(kind)
+    blobs: BlobStore,
+    place: Place,
+    documents: Mapping[str, flat.Document],
+    kind: str,
+    *,
+    also: Callable[[bytes], object] = len,
+) -> Generator[Finding, None, bool]:
+    """Whether a published document is what the pointer says; its bytes are given to `also` on the way."""
+    found = documents.get(kind)
     if found is None:
-        yield Finding("error", where, f"no {kind} is published: reindex it")
-        return None
-    key = keys.document(channel_id, subdir, kind, str(found[0]))
+        yield Finding("error", place.where, f"no {kind} is published: reindex it")
+        return False
+    sha256, size = hashlib.sha256(), 0
     try:
-        data = blobs.get(key)
+        for chunk in blobs.stream(keys.document(place.channel_id, place.subdir, kind, found[0])):
+            sha256.update(chunk)
+            size += len(chunk)
+            also(chunk)
     except BlobMissing:
-        yield Finding("error", where, f"the published {kind} is missing: reindex it")
-        return None
-    if hashlib.sha256(data).hexdigest() != found[0] or len(data) != found[1]:
-        yield Finding("error", where, f"the published {kind} is damaged: reindex it")
-        return None
-    return data
+        yield Finding("error", place.where, f"the published {kind} is missing: reindex it")
+        return False
+    if (sha256.hexdigest(), size) != (found[0], found[1]):
+        yield Finding("error", place.where, f"the published {kind} is damaged: reindex it")
+        return False
+    return True
 
 
-def flat_records(document: dict[str, dict[str, object]]) -> dict[tuple[int, str], object]:
-    v3 = document.get("v3", {})
-    sections = {
-        Section.PACKAGES: document["packages"],
-        Section.PACKAGES_CONDA: document["packages.conda"],
-        Section.V3_TAR_BZ2: v3.get("tar.bz2", {}),
-        Section.V3_CONDA: v3.get("conda", {}),
-    }
-    return {(int(section), key): record for section, entries in sections.items() for key, record in entries.items()}  # type: ignore[attr-defined]
+class Unpacked:
+    """The hash of what a zstd frame holds, a piece at a time."""
 
+    def __init__(self) -> None:
+        self._decompressor = zstd.ZstdDecompressor()
+        self._sha256 = hashlib.sha256()
+        self._broken = False
 
-def shard_records(document: dict[str, dict[str, object]]) -> dict[tuple[int, str], object]:
-    return flat_records({"packages": {}, "packages.conda": {}, **document})
+    def update(self, data: bytes) -> None:
+        try:
+            # at the end of the frame as well: another one behind it is an error here, since py-rattler would not read it
+            while not self._broken and (data or not (self._decompressor.needs_input or self._decompressor.eof)):
+                self._sha256.update(self._decompressor.decompress(data, PIECE))
+                data = b""
+            self._broken = self._broken or bool(self._decompressor.unused_data)
+        except (zstd.ZstdError, EOFError):
+            self._broken = True
+
+    def sha256(self) -> str | None:
+        """None if it is no whole frame."""
+        return self._sha256.hexdigest() if self._decompressor.eof and not self._broken else None
 
 
 def check_strangers(database: Database, blobs: BlobStore) -> Iterator[Finding]:
