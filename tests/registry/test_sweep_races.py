@@ -79,6 +79,8 @@ class Before:
 
 @pytest.mark.parametrize("at", ["INSERT INTO retired", "UPDATE artifacts SET purged_at"])
 def test_a_deleted_file_that_is_published_again_in_the_middle_of_a_sweep_stays(world, other, pool, at):
+    if other.is_sqlite and at.startswith("INSERT"):
+        pytest.skip("there it makes no difference, and goes past SQLAlchemy")
     world.set(allow_overwrite=True)
     done = world.put()
     with world.app.database.write() as session:
