@@ -123,11 +123,8 @@ def main() -> None:
     started = time.perf_counter()
     until = started + job["seconds"]
     threads = [
-        threading.Thread(
-            target=work,
-            args=(job["port"], requests, until, job.get("again", False), mine, errors, job.get("pace", 0.0)),
-        )
-        for requests, mine in zip(bodies, took, strict=True)
+        threading.Thread(target=work, args=(job["port"], requests, until, job.get("again", False), mine, errors, pace))
+        for requests, mine, pace in zip(bodies, took, job.get("paces") or [0.0] * len(bodies), strict=True)
     ]
     for thread in threads:
         thread.start()
