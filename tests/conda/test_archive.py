@@ -212,6 +212,18 @@ def test_links_inside_the_package():
     assert contents.warnings == ()
 
 
+def test_links_may_lead_through_links_and_up_again_before_them():
+    contents = with_payload(
+        b.Member("lib/real/x", b"1"),
+        b.Member("lib64", type=b"2", link="lib"),
+        b.Member("lib/current", type=b"2", link="real"),
+        b.Member("bin/x", type=b"2", link="../lib64/current/x"),
+        b.Member("bin/y", type=b"2", link="../share/../lib64/current/x"),
+        b.Member("bin/z", type=b"2", link="../lib/real/../../lib64"),
+    )
+    assert contents.warnings == ()
+
+
 def test_a_large_base_256_size_and_odd_numbers_are_read():
     big = b"\x80" + (600).to_bytes(11, "big")
     contents = with_payload(

@@ -100,6 +100,22 @@ TARS = {
         [Member("p/q/s", type=b"2", link=".."), Member("p/q/u", type=b"2", link="s/../..")],
         "symlink_escape",
     ),
+    **{
+        f"H57 through links, then up: {what}": (
+            [Member("deep/file"), *(Member(path, type=b"2", link=link) for path, link in links.items())],
+            "symlink_escape",
+        )
+        for what, links in {
+            "shortest": {"deep/k": "..", "w": "deep", "z": "w/k/.."},
+            "before what it goes through": {"a/z": "../w/k/..", "deep/k": "..", "w": "deep"},
+            "again and again": {"deep/k": "..", "w": "deep", "z": "w/k/w/k/w/k/../../../etc/passwd"},
+            "a name between": {"deep/k": "..", "w": "deep", "z": "w/k/deep/../.."},
+            "other case": {"deep/K": "..", "w": "deep", "z": "W/k/.."},
+            "backslashes": {"deep/k": "..", "w": "deep", "z": "w\\k\\.."},
+            "a period more": {"deep/k": "..", "w": "deep", "z": "w./k/.."},
+            "decomposed": {"deep/k": "..", "\u00e4": "deep", "z": "a\u0308/k/.."},
+        }.items()
+    },
     "H57 too many winding links": (
         [pax({"linkpath": "a/../" * 500 + "b"}), Member("x", type=b"2")]
         + [m for i in range(1000) for m in (pax({"linkpath": "a/../b"}), Member(f"x{i}", type=b"2"))],

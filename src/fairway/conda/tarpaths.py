@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from fairway.conda.artifact import Limits
 from fairway.conda.tarheader import refuse
@@ -47,6 +48,16 @@ def _clean_slowly(path: bytes, limits: Limits, code: str) -> bytes:
     return b"/".join(parts)
 
 
+def _alike(part: bytes) -> bytes:
+    """The same for all names that Windows or macOS take for one: they fold case, drop periods and spaces at the end,
+    or do not tell composed letters from decomposed ones.
+    """
+    if part.isascii():
+        return part.lower().rstrip(b". ")
+    text = unicodedata.normalize("NFC", part.decode(errors="replace").casefold())
+    return text.encode().rstrip(b". ")
+
+
 def _has_drive(path: bytes) -> bool:
     return path[1:2] == b":" and path[:1].isalpha()
 
@@ -65,6 +76,7 @@ class Tree:
         self.escaping = False
         self.aimless = False  # a symbolic link has no target
         self._links: set[int] = set()
+        self._links_alike: set[int] = set()
         self._folded: set[int] = set()
         self._zigzags: list[tuple[bytes, bytes]] = []
         self._parent = b""
@@ -84,6 +96,7 @@ class Tree:
             raise refuse(f"The package holds {shown(path)} as a directory and as a file.", "tar_duplicate")
         elif kind == SYMLINK:
             self._links.add(key)
+            self._links_alike.add(hash(b"".join(b"/" + _alike(part) for part in path.split(b"/"))))
         self.names.add(key)
         self._fold(path, key)
 
@@ -156,14 +169,27 @@ class Tree:
             if len(self._zigzags) > _ZIGZAGS:
                 raise refuse("The package has too many winding symbolic links.", "tar_link")
 
-    def finish(self) -> None:
+    def finish(self, limits: Limits) -> None:
         """After the last member: a target "link/.." goes up from where the link leads, so that is an escape."""
-        for path, target in self._zigzags:
-            here = path.split(b"/")[:-1]
-            for part in target.replace(b"\\", b"/").split(b"/"):
-                if part == b"..":
-                    if hash(b"/".join(here)) in self._links:
-                        self.escaping = True
-                    del here[-1:]
-                elif part not in (b"", b"."):
-                    here.append(part)
+        self.escaping = self.escaping or any(self._turns_behind_a_link(*zigzag, limits) for zigzag in self._zigzags)
+
+    def _turns_behind_a_link(self, path: bytes, target: bytes, limits: Limits) -> bool:
+        """Whether a ".." of the target comes anywhere after a link of this archive, by any spelling of its name.
+
+        From there on the path as it is written says nothing of where one is: with `k -> ..` in `deep` and `w -> deep`,
+        `w/k/..` is above the root although no ".." stands behind a link that `w/k` names.
+        """
+        above = [b""]  # where one is, and behind it in the list all directories on the way
+        for part in path.split(b"/")[:-1]:
+            above.append(above[-1] + b"/" + _alike(part))
+        behind = False
+        for part in target.replace(b"\\", b"/").split(b"/"):
+            if part == b"..":
+                if behind:
+                    return True
+                del above[-1]
+            elif part not in (b"", b"."):
+                # no member is nested deeper than `depth`; longer names would cost the square of the target's length
+                above.append(above[-1] + b"/" + _alike(part) if len(above) <= limits.depth else b"")
+                behind = behind or hash(above[-1]) in self._links_alike
+        return False

@@ -175,7 +175,7 @@ def walk(chunks: Iterator[bytes], tree: Tree, visitor: Visitor, *, members: int,
     if extended or spoken == count:  # tarfile ends with an error also after a global header
         _dangling(pending, of_all=spoken == count)
     _finish(feed)
-    tree.finish()
+    tree.finish(limits)
     return totals
 
 
