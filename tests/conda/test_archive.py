@@ -241,6 +241,50 @@ def test_names_that_differ_in_case_only(subdir, expected):
     assert read(*b.conda_package(subdir=subdir, files={"x/A": b"", "x/a": b""})).warnings == expected
 
 
+MAN = "share/man/man3/Foo::Bar.3"  # of Perl's module Foo::Bar
+UNIT = "lib/systemd/system/dev-sda\\x2d1.device"
+
+
+@pytest.mark.parametrize("make", [b.conda_package, b.tar_bz2_package])
+@pytest.mark.parametrize(
+    ("path", "accepted"),
+    [
+        (MAN, {"noarch", "linux-64", "osx-arm64"}),
+        (UNIT, {"linux-64", "osx-arm64"}),
+        ("information:x", {"noarch", "linux-64", "osx-arm64"}),
+        ("lib/info:x", {"noarch", "linux-64", "osx-arm64"}),
+        ("info\\x", set()),
+        ("conda-meta:x", set()),
+    ],
+)
+def test_letters_that_windows_takes_otherwise(make, path, accepted):
+    """H89. The payload has them; a paths.json may have colons alone, by the same rules."""
+    for subdir in ("noarch", "linux-64", "osx-arm64", "win-64", "emscripten-wasm32"):
+        kept = accepted | ({"emscripten-wasm32"} & {subdir} if "noarch" in accepted else set())
+        assert outcome(make(subdir=subdir, members=[b.Member(path)])) == ("" if subdir in kept else "tar_path")
+        listed = outcome(make(subdir=subdir, paths=b.paths_json({path: b""})))
+        assert listed == ("" if subdir in kept and "\\" not in path else "paths_invalid")
+
+
+def test_the_subdir_it_was_sent_to_holds_if_it_says_none():
+    for index in ({"subdir": None}, {"subdir": None, "noarch": False}):
+        made = b.conda_package(subdir="win-64", index=index, members=[b.Member(MAN)])
+        assert outcome(made, subdir="win-64") == "tar_path"
+        assert outcome(made, subdir="linux-64") == ""
+    made = b.conda_package(subdir="linux-64", index={"subdir": None}, members=[b.Member(UNIT)])
+    assert outcome(made, subdir="linux-64") == ""
+    assert outcome(made, subdir="noarch") == "tar_path"
+
+
+def outcome(made: tuple[str, bytes], **options) -> str:
+    """The code of the refusal, "" for none."""
+    try:
+        read(*made, **options)
+    except PackageRefused as refusal:
+        return refusal.code
+    return ""
+
+
 def test_setuid_is_flagged():
     assert with_payload(b.Member("bin/su", b"x", mode=0o4755)).warnings == ("setuid",)
 

@@ -143,6 +143,24 @@ TARS = {
     "H62 late garbage": ([bytes(3 << 20), b"x"], "tar_trailing"),
     "H65 conda-meta": ([Member("conda-meta/x.json")], "reserved_path"),
     "H65 Conda-Meta": ([Member("Conda-Meta/x.json")], "reserved_path"),
+    **{
+        f"H89 {name!r}": ([Member(name, b"x")], "tar_path")
+        for name in (
+            "info\\paths.json",
+            "INFO.\\paths.json",
+            ".\\info\\paths.json",
+            "conda-meta\\history",
+            "x\\y",
+            "x/y\\z",
+            "conda-meta::$INDEX_ALLOCATION/history",
+            "Conda-Meta :$I30:$INDEX_ALLOCATION/history",
+            "info::$INDEX_ALLOCATION/paths.json",
+        )
+    },
+    "H89 one path there, two here": ([Member("a/b", b"1"), Member("a\\b", b"2")], "tar_path"),
+    "H89 directory": ([Member("conda-meta:x/", type=b"5")], "tar_path"),
+    "H89 link": ([Member("conda-meta\\x", type=b"2", link="y")], "tar_path"),
+    "H89 by long name": ([long_name("n/" * 60 + "x\\y"), Member("x")], "tar_path"),
 }
 NO_END = {"H61 cut header"}
 
@@ -191,6 +209,10 @@ INFO_TARS = {
     "H71 duplicate key": (in_info(index=b'{"name":"a","name":"b"}'), "json_duplicate_key"),
     "H72 surrogate": (in_info(about=rb'{"a":"\ud800"}'), "json_text"),
     "H72 comma": (in_info(about=b'{"a":1,}'), "json_invalid"),
+    **{
+        f"H89 in info {name!r}": (in_info(Member(name, b"{}")), "tar_path")
+        for name in ("info/.\\paths.json", "info/x\\y", "info/paths.json::$DATA", "info/index.json:x", "info:x/index.json")
+    },
     "about is a list": (in_info(about=[]), "json_invalid"),
     "no paths": (in_info(paths=None), "paths_missing"),
     **{
@@ -211,6 +233,8 @@ INFO_TARS = {
                     [{"_path": "/x", **LINKED}],
                     [{"_path": "a\\b", **LINKED}],
                     [{"_path": "c:x", **LINKED}],
+                    [{"_path": "conda-meta::$INDEX_ALLOCATION/x", **LINKED}],
+                    [{"_path": "info/paths.json::$DATA", **LINKED}],
                     [{"_path": "", **LINKED}],
                     [{"_path": "a", **LINKED}, {"_path": "a", **LINKED}],
                     [{"_path": "a", **LINKED}, {"_path": "./a", **LINKED}],

@@ -54,6 +54,7 @@ def odd_path(model: Model, choices: Choices) -> None:
     spelling = pick(choices, (
         "./{0}", "{0}//b", "a/./{0}", "{0}/", "/{0}", "../{0}", "a/../{0}", "{0}\\x", "..\\{0}", "C:{0}", "{0}\0x", " {0}",
         "{0}.", "info/{0}", "INFO/{0}", "conda-meta/{0}", "info", "./info/{0}", "{0}\n", "a:{0}", "{0}\x7f", "//{0}", "./",
+        "info\\{0}", "info/.\\{0}", "conda-meta::$INDEX_ALLOCATION/{0}", "lib/A::{0}",
     )).format(path)  # fmt: skip
     raw = spelling.encode() if chance(choices, 90) else spelling.encode() + b"\xff"
     new = [pax({"path": raw}), Member("x", b"1")] if chance(choices, 30) else [Member(raw, b"1")]

@@ -70,6 +70,7 @@ def tars() -> Iterator[Case]:
     )
     for subdir, notes in (("noarch", ["case_collision"]), ("win-64", ["case_collision"]), ("linux-64", [])):
         yield Case(59, subdir, accepted(f"cases-{subdir}", *notes, subdir=subdir, files={"x/A": b"", "x/a": b""}), GOOD)
+    yield from on_windows()
     odd = [
         Member("bin/su", b"x", mode=0o6755),
         Member("a", mode=0, uid=2**31, mtime=-1),
@@ -85,6 +86,22 @@ def tars() -> Iterator[Case]:
     both = b.tar([*b.tar_members(b.info_files(INDEX)), Member("INFO/index.json", b"{}")])
     yield Case(64, "INFO beside info", *refused(bz2.compress(both), "tar_duplicate", old=True))
     yield Case(67, "index.json after 100,000 files", last_of_many, GOOD)
+
+
+def on_windows() -> Iterator[Case]:
+    """Letters that are letters on Linux."""
+    man, unit = "share/man/man3/Foo::Bar.3", "lib/systemd/system/dev-sda\\x2d1.device"
+    for subdir, path in (("noarch", man), ("linux-64", man), ("linux-64", unit), ("osx-arm64", unit)):
+        what = f"{path} for {subdir}"
+        name = f"letters-{subdir}" + ("-unit" if path == unit else "")
+        yield Case(89, what, accepted(name, *LISTED_OTHERWISE, subdir=subdir, members=[Member(path)]), GOOD)
+    for subdir, path in (("win-64", man), ("win-64", unit), ("noarch", unit)):
+        made = b.conda_package("letters", subdir=subdir, members=[Member(path)])
+        yield Case(89, f"{path} for {subdir}", put(*made), (422, "tar_path"))
+    unsaid = b.conda_package("letters", subdir="win-64", index={"subdir": None}, members=[Member(man)])
+    yield Case(89, "its subdir only in the address", put(*unsaid, "win-64"), (422, "tar_path"))
+    listed = b.conda_package("letters", subdir="win-64", paths=b.paths_json({man: b""}))
+    yield Case(89, "in paths.json for win-64", put(*listed), (422, "paths_invalid"))
 
 
 def last_of_many(lab: Any) -> Answer:

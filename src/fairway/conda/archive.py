@@ -10,13 +10,13 @@ anything else than another. Nothing is written, and memory does not grow with th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, NamedTuple
 
 from fairway.conda import jsontext, zipread
 from fairway.conda.artifact import Contents, Limits, PathsSummary
 from fairway.conda.infofiles import INDEX, InfoFiles, Listing, is_script
 from fairway.conda.streams import Budget, Source, bz2_chunks, zstd_chunks
-from fairway.conda.tarpaths import FILE, Tree, shown
+from fairway.conda.tarpaths import FILE, Letters, Tree, shown
 from fairway.conda.tarwalk import Totals, walk
 from fairway.conda.zipread import ZipMember, checked
 from fairway.errors import PackageRefused
@@ -32,13 +32,15 @@ def read(
     *,
     stem: str,
     extension: str,
+    subdir: str | None = None,
     limits: Limits = DEFAULT_LIMITS,
     require_paths: bool = True,
     escaping_symlinks: Literal["refuse", "flag"] = "refuse",
 ) -> Contents:
     """Read one package file.
 
-    `file` is seekable; `stem` is its name without the `extension`, which is ".conda" or ".tar.bz2". For old packages
+    `file` is seekable; `stem` is its name without the `extension`, which is ".conda" or ".tar.bz2"; `subdir` is where
+    it was sent, which holds if the package itself says no subdir. For old packages
     of a mirror, `require_paths=False` accepts those without `info/paths.json` and `escaping_symlinks="flag"` those
     with links that lead out of the environment.
 
@@ -49,7 +51,8 @@ def read(
     Raises PackageRefused, and nothing else whatever the bytes are (but OSError if `file` cannot be read).
     """
     try:
-        return _read(file, stem, extension, limits, require_paths=require_paths, flag=escaping_symlinks == "flag")
+        terms = _Terms(subdir, require_paths=require_paths, flag=escaping_symlinks == "flag")
+        return _read(file, stem, extension, limits, terms)
     except MemoryError as error:
         raise PackageRefused(
             "The package needs more memory to be read than is allowed.", code="decompressed_too_large"
@@ -58,7 +61,15 @@ def read(
         raise PackageRefused("The package's metadata is nested too deep.", code="json_depth") from error
 
 
-def _read(file: BinaryIO, stem: str, extension: str, limits: Limits, *, require_paths: bool, flag: bool) -> Contents:
+class _Terms(NamedTuple):
+    """What `read` was told of the package."""
+
+    subdir: str | None
+    require_paths: bool
+    flag: bool
+
+
+def _read(file: BinaryIO, stem: str, extension: str, limits: Limits, terms: _Terms) -> Contents:
     source = Source(file)
     if source.size > limits.file_size:
         raise PackageRefused(
@@ -68,15 +79,13 @@ def _read(file: BinaryIO, stem: str, extension: str, limits: Limits, *, require_
         raise PackageRefused("The file is empty.", code="archive_truncated")
     info = InfoFiles(limits)
     if extension == ".conda":
-        return _read_conda(source, stem, info, limits, require_paths=require_paths, flag=flag)
+        return _read_conda(source, stem, info, limits, terms)
     if extension == ".tar.bz2":
-        return _read_tar_bz2(source, info, limits, require_paths=require_paths, flag=flag)
+        return _read_tar_bz2(source, info, limits, terms)
     raise PackageRefused("A package is a .conda or a .tar.bz2 file.", code="extension_unsupported")
 
 
-def _read_conda(
-    source: Source, stem: str, info: InfoFiles, limits: Limits, *, require_paths: bool, flag: bool
-) -> Contents:
+def _read_conda(source: Source, stem: str, info: InfoFiles, limits: Limits, terms: _Terms) -> Contents:
     info_name, pkg_name = f"info-{stem}.tar.zst".encode(), f"pkg-{stem}.tar.zst".encode()
     members = zipread.members(source, frozenset((_METADATA, info_name, pkg_name)))
     _check_format_version(source, members[_METADATA], limits)
@@ -84,7 +93,7 @@ def _read_conda(
     budget = Budget(what="info part", size=limits.info_size, ratio_size=limits.info_size)
     chunks = _chunks(source, members[info_name], budget, limits)
     totals = walk(chunks, info_tree, _InfoPart(info), members=limits.info_members, limits=limits)
-    judge = _Judge(info, require_paths=require_paths, flag=flag)
+    judge = _Judge(info, terms)
     judge.tar(info_tree, totals)
     tree = Tree(limits.payload_members)
     payload = _Payload(info_code="info_in_pkg")
@@ -97,7 +106,7 @@ def _read_conda(
     return judge.contents()
 
 
-def _read_tar_bz2(source: Source, info: InfoFiles, limits: Limits, *, require_paths: bool, flag: bool) -> Contents:
+def _read_tar_bz2(source: Source, info: InfoFiles, limits: Limits, terms: _Terms) -> Contents:
     tree = Tree(limits.payload_members)
     payload = _Payload(info=info)
     budget = Budget(
@@ -112,7 +121,7 @@ def _read_tar_bz2(source: Source, info: InfoFiles, limits: Limits, *, require_pa
         raise PackageRefused(
             f"{shown(payload.other_info)} would replace a file of info/ on Windows and macOS.", code="tar_duplicate"
         )
-    judge = _Judge(info, require_paths=require_paths, flag=flag)
+    judge = _Judge(info, terms)
     judge.tar(tree, totals)
     judge.payload(tree, payload, totals)
     return judge.contents()
@@ -214,25 +223,42 @@ class _Judge:
     that a bad one is refused before gigabytes of payload are decompressed.
     """
 
-    def __init__(self, info: InfoFiles, *, require_paths: bool, flag: bool) -> None:
+    def __init__(self, info: InfoFiles, terms: _Terms) -> None:
         self._info = info
-        self._flag = flag
+        self._flag = terms.flag
         self._warnings: set[str] = set()
         self._index = info.index()
         self._about = info.about()
         self._run_exports = info.run_exports()
         self._link = info.link()
-        self._listing: Listing | None = info.paths(required=require_paths)
+        self._listing: Listing | None = info.paths(required=terms.require_paths)
         self._summary = self._listing.summary if self._listing else PathsSummary()
-        subdir = self._index.get("subdir")
-        self._folds = not (isinstance(subdir, str) and subdir.startswith("linux"))
-        self._note_case(twice=self._listing is not None and self._listing.folded_twice)
+        said = self._index.get("subdir")
+        said = terms.subdir if said is None else said  # as `record` has it: a null is nothing said
+        self._subdir = said if isinstance(said, str) else ""
+        if self._listing is not None:
+            self._check_letters(self._listing.letters, "paths_invalid")
+            self._note_case(twice=self._listing.folded_twice)
 
     def _note_case(self, *, twice: bool) -> None:
-        if twice and self._folds:
+        if twice and not self._subdir.startswith("linux"):
             self._warnings.add("case_collision")
 
+    def _check_letters(self, letters: Letters, code: str) -> None:
+        """Packages for Linux and macOS are not unpacked on Windows, and noarch ones of Perl have man pages like
+        `Foo::Bar.3`, which can at worst not be unpacked there.
+        """
+        if letters.backslash and not self._subdir.startswith(("linux-", "osx-")):
+            raise PackageRefused(
+                f"The path {shown(letters.backslash)} is another one on Windows; only packages for Linux and macOS may "
+                "have backslashes.",
+                code=code,
+            )
+        if letters.colon and self._subdir.startswith("win-"):
+            raise PackageRefused(f"The path {shown(letters.colon)} cannot be one on Windows.", code=code)
+
     def tar(self, tree: Tree, totals: Totals) -> None:
+        self._check_letters(tree.letters, "tar_path")
         self._note_case(twice=tree.folded_twice)
         if totals.setuid:
             self._warnings.add("setuid")

@@ -7,7 +7,7 @@ from typing import Any
 
 from fairway.conda import jsontext
 from fairway.conda.artifact import Limits, PathsSummary
-from fairway.conda.tarpaths import FILE, clean, shown
+from fairway.conda.tarpaths import FILE, Letters, clean, shown
 from fairway.errors import PackageRefused
 
 INDEX = b"info/index.json"
@@ -173,9 +173,10 @@ class Listing:
     with the size in bytes that is listed, or -1.
     """
 
-    def __init__(self, summary: PathsSummary, sizes: dict[int, int], *, folded_twice: bool) -> None:
+    def __init__(self, summary: PathsSummary, sizes: dict[int, int], letters: Letters, *, folded_twice: bool) -> None:
         self.summary = summary
         self.sizes = sizes
+        self.letters = letters
         self.folded_twice = folded_twice
 
 
@@ -188,6 +189,7 @@ def _listing(value: Any, limits: Limits) -> Listing:
         raise PackageRefused("info/paths.json lists too many paths.", code="paths_invalid")
     sizes: dict[int, int] = {}
     folded: set[str] = set()
+    letters = Letters()
     scripts = []
     size = 0
     most = limits.payload_size
@@ -198,7 +200,7 @@ def _listing(value: Any, limits: Limits) -> Listing:
         raw = path.encode()
         if b"\\" in raw:
             raise PackageRefused(f"info/paths.json has a path with a backslash: {shown(raw)}.", code="paths_invalid")
-        key = hash(clean(raw, limits, code="paths_invalid"))
+        key = hash(clean(raw, limits, letters, code="paths_invalid"))
         if key in sizes:
             raise PackageRefused(f"info/paths.json lists {shown(raw)} twice.", code="paths_invalid")
         sizes[key] = -1 if stated is None else stated
@@ -207,7 +209,7 @@ def _listing(value: Any, limits: Limits) -> Listing:
         if is_script(path):
             scripts.append(path)
     summary = PathsSummary(files=len(entries), size=size, scripts=tuple(sorted(scripts)))
-    return Listing(summary, sizes, folded_twice=len(folded) != len(sizes))
+    return Listing(summary, sizes, letters, folded_twice=len(folded) != len(sizes))
 
 
 def _is_entry(entry: dict[str, Any], most: int) -> bool:

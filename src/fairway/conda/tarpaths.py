@@ -10,6 +10,8 @@ from fairway.conda.tarheader import refuse
 
 FILE, DIRECTORY, SYMLINK, HARDLINK = 0, 5, 2, 1
 _ZIGZAGS = 1_000  # looking at one of 4 KiB takes milliseconds
+_OWNED = (b"info", b"conda-meta")  # directories that say what a package is and what an environment holds
+_WINDOWS_SEPARATORS = re.compile(rb"[/\\:]")
 _PLAIN = re.compile(rb"[\w+-][\w+.-]*(?:/[\w+-][\w+.-]*)*")  # nearly all paths, so that these cost one match
 
 
@@ -18,15 +20,42 @@ def shown(path: bytes) -> str:
     return repr(path[:120].decode(errors="replace"))
 
 
-def clean(path: bytes, limits: Limits, *, code: str = "tar_path") -> bytes:
+class Letters:
+    r"""The first path with each letter that is one elsewhere, but not on Windows: there `\` stands between directories,
+    and what follows `:` is a stream of the file before it. Whether they may be there depends on the subdir, which may
+    become known only after the last path.
+    """
+
+    def __init__(self) -> None:
+        self.backslash = b""
+        self.colon = b""
+
+
+def clean(path: bytes, limits: Limits, letters: Letters | None = None, *, code: str = "tar_path") -> bytes:
     r"""The one spelling of a relative path: without "./" and doubled slashes, never leaving the archive's root.
 
     Raises PackageRefused with `code`. A backslash is a separator on Windows, so that it may neither begin a path nor
-    help ".." into it; as a plain letter (systemd's "dev-sda\x2d1.device") it is accepted.
+    help ".." into it, nor may it or a colon stand in what would be in `info/` or `conda-meta/` there. Elsewhere they
+    are noted in `letters`: systemd's "dev-sda\x2d1.device" and Perl's "Foo::Bar.3" are real names.
     """
     if len(path) <= limits.component_length and _PLAIN.fullmatch(path) and path.count(b"/") < limits.depth:
         return path
-    return _clean_slowly(path, limits, code)
+    path = _clean_slowly(path, limits, code)
+    if b"\\" in path or b":" in path:
+        _look_as_windows(path, code, letters or Letters())
+    return path
+
+
+def _look_as_windows(path: bytes, code: str, letters: Letters) -> None:
+    parts = (part.rstrip(b". ").lower() for part in _WINDOWS_SEPARATORS.split(path))
+    if next(filter(None, parts), b"") in _OWNED:
+        # `info/.\paths.json` and `info/paths.json::$DATA` are info/paths.json, `conda-meta::$INDEX_ALLOCATION/x` is in
+        # conda-meta: installers there would read another package than the one that was looked at here
+        raise refuse(f"On Windows {shown(path)} would be another file of info/ or conda-meta/.", code)
+    if b"\\" in path:
+        letters.backslash = letters.backslash or path
+    if b":" in path:
+        letters.colon = letters.colon or path
 
 
 def _clean_slowly(path: bytes, limits: Limits, code: str) -> bytes:
@@ -74,6 +103,7 @@ class Tree:
         self.directories: set[int] = set()  # members and parents of members
         self.folded_twice = False
         self.escaping = False
+        self.letters = Letters()
         self.aimless = False  # a symbolic link has no target
         self._links: set[int] = set()
         self._links_alike: set[int] = set()

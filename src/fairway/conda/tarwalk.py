@@ -155,7 +155,7 @@ def walk(chunks: Iterator[bytes], tree: Tree, visitor: Visitor, *, members: int,
             pending, extended = _Pending(), False
         else:
             path, target = _name(header), None
-        path = clean(path[:-1] if kind == DIRECTORY and path[-1:] == b"/" else path, limits)
+        path = clean(path[:-1] if kind == DIRECTORY and path[-1:] == b"/" else path, limits, tree.letters)
         if size < 0 or (size and kind != FILE):
             raise refuse(f"{shown(path)} has a size it cannot have.", "tar_size_conflict")
         if kind in (SYMLINK, HARDLINK):

@@ -62,6 +62,7 @@ def _answer(job: Job, setup: Setup) -> Reply:
                 file,
                 stem=filename.stem,
                 extension=filename.extension,
+                subdir=job.subdir,
                 limits=setup.limits,
                 require_paths=not job.mirrored,
                 escaping_symlinks="flag" if job.mirrored else "refuse",
