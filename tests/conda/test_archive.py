@@ -285,6 +285,31 @@ def outcome(made: tuple[str, bytes], **options) -> str:
     return ""
 
 
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"path_type": None}, "the entry 'lib/x' has the path_type None; it must be 'hardlink', 'softlink' or"),
+        ({"path_type": "link\x1b"}, r"the entry 'lib/x' has the path_type 'link\x1b'; it must be"),
+        ({"path_type": ...}, "the entry 'lib/x' has no path_type; it must be 'hardlink', 'softlink' or 'directory'."),
+        ({"size_in_bytes": "1"}, "the entry 'lib/x' has the size_in_bytes '1'; it must be a number"),
+        ({"sha256": "0" * 99}, f"the entry 'lib/x' has the sha256 '{'0' * 59}; it must be 64 hexadecimal digits."),
+        ({"no_link": 1}, "the entry 'lib/x' has the no_link 1; it must be true or false."),
+        ({"_path": ...}, "an entry has no _path; it must be text."),
+        ({"_path": ["a"]}, "an entry has the _path ['a']; it must be text."),
+        (["a"], "an entry is ['a'], which is not an object."),
+    ],
+)
+def test_a_bad_entry_of_paths_json_is_named_with_its_field(entry, said):
+    if isinstance(entry, dict):
+        entry = {"_path": "lib/x", "path_type": "hardlink", "size_in_bytes": 1, "sha256": "0" * 64, **entry}
+        entry = {key: value for key, value in entry.items() if value is not ...}
+    good = {"_path": "lib/a", "path_type": "hardlink"}
+    with pytest.raises(PackageRefused) as error:
+        read(*b.conda_package(paths={"paths": [good, entry], "paths_version": 1}))
+    assert error.value.code == "paths_invalid"
+    assert error.value.detail.startswith(f"info/paths.json: {said}")
+
+
 def test_setuid_is_flagged():
     assert with_payload(b.Member("bin/su", b"x", mode=0o4755)).warnings == ("setuid",)
 

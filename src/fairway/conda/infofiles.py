@@ -31,6 +31,14 @@ _LICENCES_TOGETHER = 8  # licences may take this many times the size of one text
 _RUN_EXPORTS = frozenset({"weak", "strong", "weak_constrains", "strong_constrains", "noarch"})
 _SCRIPT = re.compile(r"bin/\.[^/]*-(?:pre|post)-(?:link|unlink)\.sh|Scripts/\.[^/]*-(?:pre|post)-[^/]*\.bat")
 _PATH_TYPES = ("hardlink", "softlink", "directory")
+_ENTRY = {"_path": "x", "path_type": "hardlink"}
+_FIELDS = {
+    "_path": "it must be text",
+    "path_type": "it must be 'hardlink', 'softlink' or 'directory'",
+    "size_in_bytes": "it must be a number of bytes that a package may have",
+    "sha256": "it must be 64 hexadecimal digits",
+    "no_link": "it must be true or false",
+}
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 # conda writes module and function into a script as they are: nothing but dotted names may pass (rattler #2445).
 _ENTRY_POINT = re.compile(
@@ -195,7 +203,7 @@ def _listing(value: Any, limits: Limits) -> Listing:
     most = limits.payload_size
     for entry in entries:
         if type(entry) is not dict or not _is_entry(entry, most):
-            raise PackageRefused(f"info/paths.json has an entry that is none: {str(entry)[:80]}.", code="paths_invalid")
+            raise PackageRefused(f"info/paths.json: {_fault(entry, most)}.", code="paths_invalid")
         path, stated = entry["_path"], entry.get("size_in_bytes")
         raw = path.encode()
         if b"\\" in raw:
@@ -222,3 +230,18 @@ def _is_entry(entry: dict[str, Any], most: int) -> bool:
         and (digest is None or (type(digest) is str and _SHA256.fullmatch(digest) is not None))
         and type(entry.get("no_link", False)) is bool
     )
+
+
+def _fault(entry: Any, most: int) -> str:
+    """Which field makes this no entry: the first one that spoils a good entry that it is put into."""
+    if type(entry) is not dict:
+        return f"an entry is {repr(entry)[:60]}, which is not an object"
+    path = entry.get("_path")
+    which = f"the entry {repr(path)[:80]}" if type(path) is str else "an entry"
+    for key, rule in _FIELDS.items():
+        if key not in entry:
+            if key in _ENTRY:
+                return f"{which} has no {key}; {rule}"
+        elif not _is_entry({**_ENTRY, key: entry[key]}, most):
+            return f"{which} has the {key} {repr(entry[key])[:60]}; {rule}"
+    raise AssertionError(entry)
