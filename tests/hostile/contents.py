@@ -104,6 +104,22 @@ def on_windows() -> Iterator[Case]:
     yield Case(89, "in paths.json for win-64", put(*listed), (422, "paths_invalid"))
 
 
+def large() -> Iterator[Case]:
+    """Small files that would leave megabytes."""
+    yield Case(90, "index.json", index(unknown="x" * 70_000), (422, "metadata_too_large"))
+    for exports in (["x" * 70_000], {"weak": ["demo >=1"] * 10_000}):
+        yield Case(90, f"{len(exports)} run exports", *refused(in_info(run_exports=exports), "metadata_too_large"))
+    scripts = {f"bin/.{i}-post-link.sh": b"" for i in range(1_001)}
+    yield Case(90, "scripts listed", *refused(in_info(paths=b.paths_json(scripts)), "paths_invalid"))
+    held = b.conda_package("scripts", files=scripts, paths=b.paths_json({}))
+    yield Case(90, "scripts held", put(*held), (422, "too_many_members"))
+    about = {f"{i}": "x" * 30_000 for i in range(30)}
+    yield Case(91, "about.json", accepted("about", about=about), GOOD)
+    names = ["info/licenses" + ("/" + "x" * 250) * 15 + f"/{i:04}" for i in range(5_000)]
+    licences = [part for name in names for part in (b.long_name(name), Member("x", b"1"))]
+    yield Case(91, "names of licences", accepted("licences", info_members=licences), GOOD)
+
+
 def last_of_many(lab: Any) -> Answer:
     files = b"".join(bytes(Member(f"d{i % 100:02d}/{i:06d}")) for i in range(100_000))
     info = b.tar_members(b.info_files(b.index_json("late", "1.0", "h0_0")))
@@ -158,6 +174,7 @@ def metadata() -> Iterator[Case]:
         yield Case(75, f"{value!r}", index(timestamp=value), (422, "timestamp_invalid"))
     yield Case(75, "10^18", index(timestamp=10**18), (422, "json_number"))
     yield Case(75, "seconds", accepted("seconds", index={"timestamp": NOW_MS // 1000}), GOOD)
+    yield from large()
     yield from texts()
 
 

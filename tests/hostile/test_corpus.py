@@ -25,7 +25,7 @@ from tests.web.test_bad_input import HastyLoop, ask_slowly
 pytestmark = pytest.mark.xdist_group("hostile")
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "docs" / "reference" / "hostile-packages.md"
-KINDS = 89
+KINDS = 91
 SLOW = 88  # what comes of a client that stops is tested with a clock of its own, below
 LEAVE_SOMETHING = {16, 87}  # these publish a file before they are refused
 # A reading child at rest has 21 MiB; 128 more are a zstd window, and the rest is lists of 500,000 names.

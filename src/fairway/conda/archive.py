@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal, NamedTuple
 
 from fairway.conda import jsontext, zipread
 from fairway.conda.artifact import Contents, Limits, PathsSummary
-from fairway.conda.infofiles import INDEX, InfoFiles, Listing, is_script
+from fairway.conda.infofiles import INDEX, SCRIPTS, InfoFiles, Listing, is_script
 from fairway.conda.streams import Budget, Source, bz2_chunks, zstd_chunks
 from fairway.conda.tarpaths import FILE, Letters, Tree, shown
 from fairway.conda.tarwalk import Totals, walk
@@ -24,7 +24,6 @@ from fairway.errors import PackageRefused
 DEFAULT_LIMITS = Limits()
 _METADATA = b"metadata.json"
 _USUAL_METADATA = b'{"conda_pkg_format_version": 2}'
-_SCRIPTS = 10_000
 
 
 def read(
@@ -186,8 +185,12 @@ class _Payload:
         first = path[:1]
         if first in b"iIcC":  # almost no payload begins so
             return self._special(path, kind, size)
-        if first in b"bS" and is_script(path.decode()) and len(self.scripts) < _SCRIPTS:
+        if first in b"bS" and is_script(path.decode()):
             self.scripts.append(path.decode())
+            if len(self.scripts) > SCRIPTS:
+                raise PackageRefused(
+                    f"The package holds more than {SCRIPTS} scripts to be run at installation.", code="too_many_members"
+                )
         return 0
 
     def _special(self, path: bytes, kind: int, size: int) -> int:

@@ -26,7 +26,9 @@ _JSON = {
 }
 _LICENCES = (b"info/licenses/", b"info/LICENSE")
 _RECIPES = (b"info/recipe/meta.yaml", b"info/recipe/rendered_recipe.yaml", b"info/recipe/recipe.yaml")
-_LICENCES_TOGETHER = 8  # licences may take this many times the size of one text
+_LICENCES_TOGETHER = 8  # licences and their names may take this many times the size of one text
+# What conda runs of a package has 8 names at most; all that look like one are kept, so that none can hide among others.
+SCRIPTS = 1_000
 
 _RUN_EXPORTS = frozenset({"weak", "strong", "weak_constrains", "strong_constrains", "noarch"})
 _SCRIPT = re.compile(r"bin/\.[^/]*-(?:pre|post)-(?:link|unlink)\.sh|Scripts/\.[^/]*-(?:pre|post)-[^/]*\.bat")
@@ -81,8 +83,10 @@ class InfoFiles:
         if path in _RECIPES:
             return min(size, self._limits.text_size)
         if path.startswith(_LICENCES):
-            kept = min(size, self._limits.text_size, self._room)
-            self._room -= kept
+            kept = min(size, self._limits.text_size, self._room - len(path))
+            if kept <= 0:
+                return 0
+            self._room -= kept + len(path)  # 20,000 names of 4 KiB would be 80 MB
             return kept
         return 0
 
@@ -216,6 +220,11 @@ def _listing(value: Any, limits: Limits) -> Listing:
         size += stated or 0
         if is_script(path):
             scripts.append(path)
+            if len(scripts) > SCRIPTS:
+                raise PackageRefused(
+                    f"info/paths.json lists more than {SCRIPTS} scripts to be run at installation.",
+                    code="paths_invalid",
+                )
     summary = PathsSummary(files=len(entries), size=size, scripts=tuple(sorted(scripts)))
     return Listing(summary, sizes, letters, folded_twice=len(folded) != len(sizes))
 

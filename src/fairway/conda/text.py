@@ -6,9 +6,12 @@ import re
 import unicodedata
 from typing import Any
 
+import orjson
+
 MAX_SUMMARY = 1_000
 MAX_LINE = 2_048
 MAX_TEXT = 64 * 1024
+MAX_ABOUT = 128 * 1024  # bytes as JSON; those of real packages have some 7,000
 MAX_MARKS = 4  # combining marks in a row; no script needs more, and a thousand paint over the lines above
 
 # C0 and C1 controls but tab, newline and carriage return; direction marks, overrides and isolates; line and paragraph
@@ -40,8 +43,21 @@ def many_lines(text: str, limit: int = MAX_TEXT) -> str:
 
 
 def clean_about(about: dict[str, Any]) -> dict[str, Any]:
-    """`info/about.json` with every text cleaned: the summary to one line, others keeping their lines."""
-    return {one_line(key): _clean(key, value) for key, value in about.items()}
+    """`info/about.json` with every text cleaned: the summary to one line, others keeping their lines. Where all of it
+    would be larger than `MAX_ABOUT`, the largest values are left out, so that a summary or an address never is.
+    """
+    cleaned = {one_line(key): _clean(key, value) for key, value in about.items()}
+    if len(orjson.dumps(cleaned)) <= MAX_ABOUT:
+        return cleaned
+    sizes = {key: len(orjson.dumps({key: value})) for key, value in cleaned.items()}
+    kept = set()
+    room = MAX_ABOUT
+    for key in sorted(sizes, key=sizes.__getitem__):
+        room -= sizes[key]
+        if room < 0:
+            break
+        kept.add(key)
+    return {key: value for key, value in cleaned.items() if key in kept}
 
 
 def _clean(key: str, value: Any) -> Any:
