@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from starlette.routing import BaseRoute, Mount, Route
 
 from fairway.conda.names import RESERVED_CHANNEL_NAMES
+from fairway.web.api.bodies import JsonRoute
 from fairway.web.app import Dispatch
 from fairway.web.visit import Visits
 
@@ -50,19 +51,32 @@ def router(site):
     return visits.app.router
 
 
-def listed(routes: list[BaseRoute]) -> Iterator[tuple[str, str]]:
-    for route in routes:
+def listed(found: list[BaseRoute]) -> Iterator[tuple[str, str]]:
+    for route in routes(found):
         if isinstance(route, Mount):
             yield "GET", f"{route.path}/*"
         elif isinstance(route, Route):
             for method in (route.methods or set()) - {"HEAD"}:
                 yield method, route.path
+
+
+def routes(found: list[BaseRoute]) -> Iterator[BaseRoute]:
+    for route in found:
+        if hasattr(route, "original_router"):  # FastAPI's included router
+            yield from routes(route.original_router.routes)
         else:
-            yield from listed(route.original_router.routes)  # type: ignore[attr-defined] - FastAPI's included router
+            yield route
 
 
 def test_every_route_has_its_decision(site):
     assert sorted(set(listed(router(site).routes))) == sorted(DECISIONS)
+
+
+def test_every_body_in_json_is_bounded(site):
+    """The framework reads a body whole, before it asks who sent it."""
+    found = [route for route in routes(router(site).routes) if getattr(route, "body_field", None) is not None]
+    assert found
+    assert all(isinstance(route, JsonRoute) for route in found)
 
 
 def test_every_route_begins_with_a_name_no_channel_can_have():

@@ -19,8 +19,8 @@ from tests.hostile.contents import archives, metadata, tars
 from tests.hostile.names import DATA, DEMO, names, requests
 from tests.support.server import Server
 from tests.support.site import Site
-from tests.web.dialects import refusal, request
-from tests.web.test_bad_input import HastyLoop, ask_slowly
+from tests.web.dialects import ask_slowly, refusal, request
+from tests.web.slowly import HastyLoop
 
 pytestmark = pytest.mark.xdist_group("hostile")
 ROOT = Path(__file__).resolve().parents[2]

@@ -95,8 +95,12 @@ def refusal(dialect: str, status: int, headers: Mapping[str, str], body: bytes) 
     return Refusal(status, code, sentence)
 
 
-async def ask_slowly(app: Any, asked: Request, pieces: list[dict[str, Any]]) -> tuple[int, dict[str, str], bytes]:
-    """Call an ASGI application with a client that sends these messages and then nothing more, for ever."""
+async def ask_slowly(
+    app: Any, asked: Request, pieces: list[dict[str, Any]], *, drop: bytes = b""
+) -> tuple[int, dict[str, str], bytes]:
+    """Call an ASGI application with a client that sends these messages and then nothing more, for ever; or `drop` each
+    second, if there is one.
+    """
     path, _, query = asked.path.partition("?")
     headers = [(name.lower().encode(), value.encode()) for name, value in asked.headers.items()]
     scope = {
@@ -109,6 +113,9 @@ async def ask_slowly(app: Any, asked: Request, pieces: list[dict[str, Any]]) -> 
     async def receive() -> dict[str, Any]:
         if pieces:
             return pieces.pop(0)
+        if drop:
+            await asyncio.sleep(1)
+            return {"type": "http.request", "body": drop, "more_body": True}
         await asyncio.Event().wait()
         raise AssertionError
 

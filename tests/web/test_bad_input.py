@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import selectors
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from fairway.web.app import create
 from tests.support.builders import conda_package, tar_bz2_package
 from tests.support.site import Site
 from tests.web.dialects import DIALECTS, Refusal, Request, ask_slowly, form, refusal, request
+from tests.web.slowly import HastyLoop
 
 ROWS = (Artifact, Attestation, Detail, Package, Pointer, Record, Shard, Subdir)
 CONTENT = {"share/demo/data": random.Random(1).randbytes(5_000)}  # does not compress: a half is cut in the middle of it
@@ -27,7 +27,6 @@ PACKAGE = conda_package("demo", files=CONTENT)
 OLD_PACKAGE = tar_bz2_package("olddemo", files=CONTENT)
 THERE = conda_package("there", "1.0")
 NONE = "0" * 64
-FASTER = 200  # how much faster the clock of an idle client runs
 
 
 @dataclass
@@ -256,23 +255,6 @@ def test_a_mistake_of_ours_tells_nothing_of_it(lab):
     sentence = "Something went wrong on this server; its log has the request id of this answer."
     assert found == Refusal(500, "internal", sentence)
     assert answer.headers["x-request-id"]
-
-
-class HastySelector(selectors.DefaultSelector):
-    """Waits a fraction of what it is asked to."""
-
-    def select(self, timeout: float | None = None) -> Any:
-        return super().select(timeout / FASTER if timeout else timeout)
-
-
-class HastyLoop(asyncio.SelectorEventLoop):
-    """An event loop in which time passes faster, so that thirty idle seconds need not be waited for."""
-
-    def __init__(self) -> None:
-        super().__init__(HastySelector())
-
-    def time(self) -> float:
-        return super().time() * FASTER
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import shlex
 import signal
 import socket
@@ -27,6 +28,9 @@ log = structlog.get_logger("fairway.serve")
 
 # HTTP/2 uploads crawl at a third of the speed with the protocol's own windows.
 CONNECTION_WINDOW, STREAM_WINDOW, FRAME = 32 << 20, 16 << 20, 1 << 20
+# Open at once in a process; who comes later waits until one ends. Without it, a share of the backlog for each worker.
+CONNECTIONS = 4096
+DESCRIPTORS = 512  # files, database, readers of packages
 KILL_SECONDS = 60
 
 ConfigOption = Annotated[
@@ -107,7 +111,7 @@ async def serve_one(app: Fairway) -> None:
         backlog=1024,
         log_enabled=False,
         websockets=False,
-        http2_settings=http2(),
+        **limits(),
         ssl_cert=settings.tls_certificate,
         ssl_key=settings.tls_key,
     )
@@ -152,18 +156,34 @@ def serve_many(loaded: Loaded) -> None:
         websockets=False,
         respawn_failed_workers=True,
         workers_kill_timeout=KILL_SECONDS,
-        http2_settings=http2(),
+        **limits(),
         ssl_cert=settings.tls_certificate,
         ssl_key=settings.tls_key,
     ).serve()
 
 
-def http2() -> Any:
+def room_for_connections() -> int:
+    """How many a process takes, with file descriptors for all of them and for everything else."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + DESCRIPTORS
+    if 0 <= soft < wanted:  # less than 0: any number
+        soft = wanted if hard < 0 else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return CONNECTIONS if soft < 0 else min(CONNECTIONS, max(soft - DESCRIPTORS, soft // 2))
+
+
+def limits() -> dict[str, Any]:
+    """What granian lets each process, connection and stream have."""
     from granian.http import HTTP2Settings  # noqa: PLC0415
 
-    return HTTP2Settings(
-        initial_connection_window_size=CONNECTION_WINDOW, initial_stream_window_size=STREAM_WINDOW, max_frame_size=FRAME
-    )
+    return {
+        "backpressure": room_for_connections(),
+        "http2_settings": HTTP2Settings(
+            initial_connection_window_size=CONNECTION_WINDOW,
+            initial_stream_window_size=STREAM_WINDOW,
+            max_frame_size=FRAME,
+        ),
+    }
 
 
 def worker_app() -> Any:

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from fairway.registry import access, channels
 from fairway.registry.actor import Role, Visibility
+from fairway.web.api.bodies import JsonRoute
 from fairway.web.api.models import Channel, ChannelChange, Channels, Member, NewChannel, NewMember, RoleName, moment
 from fairway.web.deps import App, Who, limits_of
 
-router = APIRouter(tags=["channels"])
+router = APIRouter(tags=["channels"], route_class=JsonRoute)
 
 ChannelPath = Annotated[str, Path(max_length=200)]
 Limit = Annotated[int, Query(ge=1, le=500)]

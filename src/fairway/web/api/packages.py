@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from fairway.registry import browse, search, withdraw
+from fairway.web.api.bodies import JsonRoute
 from fairway.web.api.channels import ChannelPath, Cursor, Limit
 from fairway.web.api.models import File, Hit, Hits, Package, PackageFiles, Packages
 from fairway.web.deps import App, Who, may_search
 
-router = APIRouter(tags=["packages"])
+router = APIRouter(tags=["packages"], route_class=JsonRoute)
 
 
 @router.get("/api/v1/channels/{channel}/packages")
