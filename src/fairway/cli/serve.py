@@ -31,6 +31,8 @@ CONNECTION_WINDOW, STREAM_WINDOW, FRAME = 32 << 20, 16 << 20, 1 << 20
 # Open at once in a process; who comes later waits until one ends. Without it, a share of the backlog for each worker.
 CONNECTIONS = 4096
 DESCRIPTORS = 512  # files, database, readers of packages
+# Of a request, in all. Uploads are read through the same buffer, and a smaller one slows them down.
+HEADERS = 64 << 10
 KILL_SECONDS = 60
 
 ConfigOption = Annotated[
@@ -174,14 +176,16 @@ def room_for_connections() -> int:
 
 def limits() -> dict[str, Any]:
     """What granian lets each process, connection and stream have."""
-    from granian.http import HTTP2Settings  # noqa: PLC0415
+    from granian.http import HTTP1Settings, HTTP2Settings  # noqa: PLC0415
 
     return {
         "backpressure": room_for_connections(),
+        "http1_settings": HTTP1Settings(max_buffer_size=HEADERS),
         "http2_settings": HTTP2Settings(
             initial_connection_window_size=CONNECTION_WINDOW,
             initial_stream_window_size=STREAM_WINDOW,
             max_frame_size=FRAME,
+            max_headers_size=HEADERS,
         ),
     }
 

@@ -7,26 +7,34 @@ import binascii
 from collections.abc import Mapping
 from functools import lru_cache
 
+from fairway.registry.tokens import well_formed
+
 TOKEN_SCHEMES = ("bearer", "token")
 KEPT_LENGTH = 256
+BAD = "bad"
+"""Stands for whatever claims to be a key and cannot be one. It is recognised as no good, rather than taken for nothing;
+and what strangers send goes no further than here, since answers are kept by who asked.
+"""
 
 
 def in_headers(headers: Mapping[bytes, bytes]) -> str | None:
-    """The key in `Authorization` (Bearer, token, or Basic with the key as password) or `X-API-Key`.
-
-    Anything else that claims to be a credential is returned as it is: it will be recognised as no good, rather than
-    taken for nothing.
-    """
+    """The key in `Authorization` (Bearer, token, or Basic with the key as password) or `X-API-Key`, or `BAD`."""
     value = headers.get(b"authorization")
     if value is not None:
         # nothing long is kept: strangers must not fill the memory
-        return _kept(value) if len(value) <= KEPT_LENGTH else in_authorization(value.decode("latin-1"))
-    return headers.get(b"x-api-key", b"").decode("latin-1").strip() or None
+        return _kept(value) if len(value) <= KEPT_LENGTH else _kept.__wrapped__(value)
+    value = headers.get(b"x-api-key")
+    return None if value is None else possible(value.decode("latin-1").strip() or None)
 
 
 @lru_cache(maxsize=4096)
 def _kept(value: bytes) -> str | None:
-    return in_authorization(value.decode("latin-1"))
+    return possible(in_authorization(value.decode("latin-1")))
+
+
+def possible(token: str | None) -> str | None:
+    """The key, if it could be one of ours."""
+    return token if token is None or well_formed(token) else BAD
 
 
 def in_authorization(value: str) -> str | None:
@@ -45,7 +53,7 @@ def in_authorization(value: str) -> str | None:
 
 
 def in_path(path: str, mount: str) -> tuple[str, str | None]:
-    """The path without the mount prefix and without `/t/KEY`, and the key.
+    """The path without the mount prefix and without `/t/KEY`, and the key, or `BAD`.
 
     conda keeps the prefix before `/t/KEY`, rattler puts `/t/KEY` before everything: both mean the same.
     """
@@ -55,7 +63,7 @@ def in_path(path: str, mount: str) -> tuple[str, str | None]:
     token, slash, rest = inside[3:].partition("/")
     rest = slash + rest or "/"
     # only once: a channel may be called as the mount is
-    return (without_mount(rest, mount) if inside == path else rest), token
+    return (without_mount(rest, mount) if inside == path else rest), possible(token)
 
 
 def without_mount(path: str, mount: str) -> str:

@@ -105,7 +105,8 @@ class Files:
             if found is None:
                 return None
             decided = self._decide(visit, known, gate, found)
-            view.derived[visit.place, visit.token] = decided
+            if visit.place.lasting:  # nobody will ask for another, and strangers must not fill the memory
+                view.derived[visit.place, visit.token] = decided
         reply = self._reply(visit, decided)
         if reply is not None and decided.token_id is not None:
             visit.token_id = decided.token_id

@@ -45,13 +45,15 @@ class Asked:
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
     """Where a request wants to go. `path` is without mount and key; `token` the key that was in it; `asked` is none
-    for what the router answers. Compared by identity, which is what makes it cheap as a key.
+    for what the router answers; what is not `lasting` is made anew for each request. Compared by identity, which is what
+    makes it cheap as a key.
     """
 
     path: str
     token: str | None
     hiding: bool
     asked: Asked | None
+    lasting: bool
 
 
 def place(path: str, raw: bytes, mount: str) -> Place:
@@ -65,7 +67,7 @@ def _place(path: str, raw: bytes, mount: str) -> Place:
     hiding = ENCODED.search(raw) is not None or "\x00" in inside
     first = inside.lstrip("/").partition("/")[0]
     routed = not first or first in ROUTED
-    return Place(inside, token, hiding, None if routed else understand(inside))
+    return Place(inside, token, hiding, None if routed else understand(inside), len(raw) <= KEPT_LENGTH)
 
 
 def understand(path: str) -> Asked:

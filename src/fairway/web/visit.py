@@ -31,7 +31,7 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9-]{8,64}")
 
 
 class Visit:
-    """One request. `token` is the credential as sent, never logged; `route` a template, never a real name; `headers`
+    """One request. `token` is the credential, never logged; `route` a template, never a real name; `headers`
     are the request's, the first where one was sent twice.
     """
 

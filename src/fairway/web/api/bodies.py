@@ -20,7 +20,7 @@ from starlette.types import Message
 from fairway.errors import Malformed, TooLarge
 from fairway.registry import access
 from fairway.registry.actor import INVALID, NOBODY
-from fairway.registry.tokens import well_formed
+from fairway.web.credentials import BAD
 from fairway.web.deps import actor_of
 
 READING = ("GET", "HEAD")
@@ -53,7 +53,7 @@ async def require_known(request: Request) -> None:
     token: str | None = request.scope["visit"].token
     if token is None:
         access.require_known(NOBODY)
-    elif not well_formed(token):
+    elif token == BAD:
         access.require_known(INVALID)
     else:
         access.require_known(await run_sync(actor_of, request))
