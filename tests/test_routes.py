@@ -10,6 +10,7 @@ from fairway.conda.names import RESERVED_CHANNEL_NAMES
 from fairway.web.api.bodies import JsonRoute
 from fairway.web.app import Dispatch
 from fairway.web.visit import Visits
+from tests.support.builders import conda_package
 
 # READ, UPLOAD, ...: access.require on the channel; "list": only what access.visible_to lets through; "key": a known
 # actor and what registry.channels.create_channel asks; "open": nothing of anybody is in the answer.
@@ -95,6 +96,22 @@ def test_a_route_on_a_channel_answers_nobody_with_the_decision(site):
         body = {"role": "viewer"} if "members" in path else {}
         answer = site.client.request(method, filled, json=body if method in {"PUT", "PATCH"} else None)
         assert (answer.status_code, "www-authenticate" in answer.headers) == (401, True), (method, path)
+
+
+def test_what_is_not_a_file_is_kept_by_no_cache(site):
+    """An answer that says nothing of caching may be kept by one, and given to somebody else."""
+    key = site.key()
+    site.channel("lab")
+    assert site.put("lab", conda_package("demo"), key).status_code == 201
+    for method, path in DECISIONS:
+        place = {"channel": "lab", "name": "demo", "subdir": "noarch", "filename": "demo-1.0-h0_0.conda"}
+        if method == "GET" and "*" not in path:
+            answer = site.get(path.format(**place), key)
+            assert answer.headers["cache-control"] == "no-store", path
+    assert site.get("/static/fairway.css").headers["cache-control"] == "no-cache"
+    assert (
+        site.get("/api/v1/channels/", key).headers["cache-control"] == "no-store"
+    )  # sent on, to the one without a slash
 
 
 def test_open_routes_say_nothing_of_anybody(site):

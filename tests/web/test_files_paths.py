@@ -43,6 +43,14 @@ def test_a_public_channel_may_be_kept_by_everybody_and_its_index_for_a_minute(la
         assert lab.get(name).headers["cache-control"] == wanted, name
 
 
+@pytest.mark.parametrize("header", [{"Authorization": "Bearer nonsense"}, {"X-API-Key": "nonsense"}])
+def test_what_a_bad_key_is_told_is_kept_for_nobody_else(lab, header):
+    for name in lab.paths:
+        answer = lab.site.client.get(f"/lab/{lab.paths[name]}", headers=header)
+        assert answer.headers["fairway-credential"] == "invalid", name
+        assert next(iter(header)) in answer.headers["vary"].split(", "), name
+
+
 @pytest.mark.parametrize("visibility", ["private", "internal"])
 def test_other_channels_may_be_kept_only_by_who_asked_and_asked_again(site, visibility):
     lab = filled(site, "lab", visibility)
@@ -50,7 +58,7 @@ def test_other_channels_may_be_kept_only_by_who_asked_and_asked_again(site, visi
         wanted = f"private, {FOREVER}" if name in IMMUTABLE else "private, no-cache, max-age=0"
         answer = lab.get(name, lab.key)
         assert answer.headers["cache-control"] == wanted, name
-        assert answer.headers["vary"] == "Authorization"
+        assert answer.headers["vary"] == "Authorization, X-API-Key"
 
 
 def test_a_key_in_the_path_makes_every_answer_private_and_keeps_its_address_to_itself(lab):

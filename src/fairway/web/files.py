@@ -43,6 +43,7 @@ from fairway.web.visit import Visit
 
 NO_NOTICES = b'{"notices":[]}'
 FOREVER = "max-age=31536000, immutable"
+VARY = b"Authorization, X-API-Key"  # where a key may be, so that nobody is answered with what a bad one was told
 FLAT_WAIT_SECONDS = 2.0  # a reader of repodata.json waits this long for a build that is under way
 PRESIGN_SECONDS = 120
 THREADS = 32
@@ -297,7 +298,7 @@ class Files:
         base = [
             (b"etag", etag),
             (b"cache-control", caching(found, self.app.settings.index_max_age, public=public).encode()),
-            (b"vary", b"Authorization"),
+            (b"vary", VARY),
             (b"accept-ranges", b"bytes"),
             *self.protection.headers(quiet=visit.token_in_path, shared=public),
         ]

@@ -173,6 +173,9 @@ class Answer:
             quiet = visit.token_in_path or 300 <= self.status < 400
             extra = self._protection.headers(page=visit.page, quiet=quiet)
             headers = [*message.get("headers", ()), *extra, (b"x-request-id", visit.id.encode())]
+            if all(name != b"cache-control" for name, _ in headers):
+                # a cache may keep what does not say so, and give what one may see to another who asks for the same
+                headers.append((b"cache-control", b"no-store"))
             message = {**message, "headers": headers}
         elif message["type"] == "http.response.body":
             self.sent += len(message.get("body", b""))
