@@ -2,9 +2,11 @@
 
 import base64
 import itertools
+import secrets
 import time
 
 import pytest
+from sqlalchemy import event
 
 from fairway.registry import channels, tokens
 from fairway.registry.actor import CONSOLE, Role
@@ -220,6 +222,44 @@ def test_a_private_a_deleted_and_a_missing_channel_answer_with_the_same_bytes(wo
         refused = [headers for status, _, headers in missing.values() if status == 401]
         assert {headers.get("www-authenticate") for headers in refused} == {challenge}
         assert {headers["cache-control"] for headers in refused} == {"no-store"}
+
+
+def statements(site: Site, channel: str, headers: dict[str, str]) -> dict[tuple[str, str], list[str]]:
+    """What each question asks of the database."""
+    found: dict[tuple[str, str], list[str]] = {}
+    asked: list[str] = []
+
+    def seen(_: object, __: object, statement: str, *___: object) -> None:
+        asked.append(statement)
+
+    engines = {site.app.database.reader, site.app.database.writer}
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", seen)
+    for question in QUESTIONS:
+        method, template = question
+        site.app.counts.flush(site.app.database)
+        site.user(f"user{secrets.token_hex(4)}")  # so that nothing is remembered
+        asked.clear()
+        site.client.request(method, template.format(channel), headers=headers, follow_redirects=False)
+        found[question] = list(asked)
+    for engine in engines:
+        event.remove(engine, "before_cursor_execute", seen)
+    return found
+
+
+@pytest.mark.parametrize("caller", ["nobody", "bad key", "stranger"])
+def test_a_hidden_channel_costs_the_database_as_much_as_none(world, caller):
+    """Time tells too, and what takes it is what the database is asked for."""
+    key = world.keys[caller]
+    headers = bearer(key) if key else {}
+    hidden, missing = (statements(world.site, channel, headers) for channel in ("the-private", "the-missing"))
+    for question, asked in missing.items():
+        if (question[0] == "PUT" and "/artifacts/" in question[1]) or question == ("POST", "/api/v1/upload/{}"):
+            continue  # uploads pass a gate of their own
+        assert hidden[question] == asked, question
+        if "search" not in question[1]:
+            # nor is an object made of the channel's row
+            assert not [one for one in hidden[question] if "description" in one], question
 
 
 def test_a_refused_upload_leaves_nothing_and_says_why_in_one_sentence(world):

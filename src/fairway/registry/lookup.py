@@ -22,9 +22,9 @@ from fairway.conda.names import KNOWN_SUBDIRS, MAX_CHANNEL_NAME, MAX_FILENAME
 from fairway.db.engine import Database
 from fairway.db.glance import Reads
 from fairway.db.models import Artifact, Attestation, Pointer, Subdir
-from fairway.errors import Unavailable
+from fairway.errors import FairwayError, Unavailable
 from fairway.registry import access, tokens
-from fairway.registry.access import Gate
+from fairway.registry.access import Action, Gate
 from fairway.registry.actor import INVALID, NOBODY, Actor, Role
 from fairway.registry.flat import Document
 
@@ -122,6 +122,20 @@ class View:
             return None
         role: Role | None = self._find(_role, actor, channel_id, rows=rows)
         return role
+
+    def require(self, actor: Actor, action: Action, channel: str) -> None:
+        """Pass if the actor may do this to the channel of that name; raises as `access.require` does, and Unavailable.
+        Before anything else is asked of the channel, so that one that is hidden takes as long as one that is not there.
+        """
+        gate = self.gate(channel, rows=True)
+        role = self.role(actor, access.NO_CHANNEL if gate is None else gate.id, rows=True)
+        try:
+            access.require(actor, action, gate, role)
+        except FairwayError:
+            if self._lookup.away:
+                # a refusal from memory would tell which hidden names somebody asked for before
+                raise Unavailable("The database does not answer. Try again in a moment.") from None
+            raise
 
     def shelf(self, channel_id: int, subdir: str, *, rows: bool) -> Shelf | None:
         """None for a subdir nothing was ever published to."""

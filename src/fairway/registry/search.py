@@ -44,7 +44,8 @@ def search(
     if cursor and not cursor.isdecimal():
         raise Malformed("The cursor is not one this server gave.", code="cursor_invalid")
     begin = int(cursor or 0)
-    if not wanted:
+    if not wanted or (channel is not None and not access.readable(session, actor, channel)):
+        # not asked of a channel that is hidden: the more it holds, the longer that would take
         return [], None
     downloads = (
         select(func.coalesce(func.sum(Download.count), 0))

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from fairway.app import Fairway
 from fairway.errors import TokenInvalid
+from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.web.limits import Limits, caller
 from fairway.web.visit import Visit
@@ -37,6 +38,14 @@ def who_asks(request: Request, *, rows: bool) -> Actor:
         visit.token_id = actor.token_id
         app.counts.used(actor.token_id, now=app.now())
     return actor
+
+
+def allow(app: Fairway, actor: Actor, action: Action, channel: str) -> None:
+    """Pass if this may be done to the channel, before a row of it is read or locked. What does it asks again, in its own
+    transaction; this one is there so that a refusal costs nothing and takes as long whether there is such a channel or
+    not. Raises: as access.require does; Unavailable.
+    """
+    app.lookup.view().require(actor, action, channel)
 
 
 def limits_of(request: Request) -> Limits:

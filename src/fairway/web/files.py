@@ -153,7 +153,7 @@ class Files:
         """
         gate = view.gate(asked.channel, rows=rows)
         known = view.reader(visit.token, gate, rows=rows)
-        role = None if gate is None else view.role(known.actor, gate.id, rows=rows)
+        role = view.role(known.actor, access.NO_CHANNEL if gate is None else gate.id, rows=rows)
         try:
             access.require(known.actor, Action.READ, gate, role)
         except FairwayError:

@@ -7,10 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from fairway.registry import access, channels
+from fairway.registry.access import Action
 from fairway.registry.actor import Role, Visibility
 from fairway.web.api.bodies import JsonRoute
 from fairway.web.api.models import Channel, ChannelChange, Channels, Member, NewChannel, NewMember, RoleName, moment
-from fairway.web.deps import App, Who, limits_of
+from fairway.web.deps import App, Who, allow, limits_of
 
 router = APIRouter(tags=["channels"], route_class=JsonRoute)
 
@@ -49,6 +50,7 @@ def create_channel(app: App, actor: Who, request: Request, body: NewChannel) -> 
 @router.get("/api/v1/channels/{channel}")
 def show_channel(app: App, actor: Who, channel: ChannelPath) -> Channel:
     """One channel."""
+    allow(app, actor, Action.READ, channel)
     with app.database.read() as session:
         return Channel.of(channels.show(session, actor, channel), app.settings.url)
 
@@ -78,6 +80,7 @@ def delete_channel(app: App, actor: Who, channel: ChannelPath) -> Response:
 @router.get("/api/v1/channels/{channel}/members")
 def list_members(app: App, actor: Who, channel: ChannelPath) -> list[Member]:
     """Who may do what in a channel; for its maintainers and owners."""
+    allow(app, actor, Action.SEE_MEMBERS, channel)
     with app.database.read() as session:
         found = channels.list_members(session, actor, channel)
     return [Member(user=view.user, role=role_name(view.role), added_at=moment(view.added_at)) for view in found]

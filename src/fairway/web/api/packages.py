@@ -7,10 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from fairway.registry import browse, search, withdraw
+from fairway.registry.access import Action
 from fairway.web.api.bodies import JsonRoute
 from fairway.web.api.channels import ChannelPath, Cursor, Limit
 from fairway.web.api.models import File, Hit, Hits, Package, PackageFiles, Packages
-from fairway.web.deps import App, Who, may_search
+from fairway.web.deps import App, Who, allow, may_search
 
 router = APIRouter(tags=["packages"], route_class=JsonRoute)
 
@@ -18,6 +19,7 @@ router = APIRouter(tags=["packages"], route_class=JsonRoute)
 @router.get("/api/v1/channels/{channel}/packages")
 def list_packages(app: App, actor: Who, channel: ChannelPath, limit: Limit = 100, cursor: Cursor = "") -> Packages:
     """A channel's packages, by name."""
+    allow(app, actor, Action.READ, channel)
     with app.database.read() as session:
         page = browse.list_packages(session, actor, channel, after=cursor, limit=limit)
     return Packages(items=[Package.of(view) for view in page.items], cursor=page.cursor)
@@ -26,6 +28,7 @@ def list_packages(app: App, actor: Who, channel: ChannelPath, limit: Limit = 100
 @router.get("/api/v1/channels/{channel}/packages/{name}")
 def show_package(app: App, actor: Who, channel: ChannelPath, name: ChannelPath) -> PackageFiles:
     """A package and all its files, newest version first."""
+    allow(app, actor, Action.READ, channel)
     with app.database.read() as session:
         package, files = browse.package_files(session, actor, channel, name)
     return PackageFiles(package=Package.of(package), files=[File.of(view) for view in files])
@@ -34,6 +37,7 @@ def show_package(app: App, actor: Who, channel: ChannelPath, name: ChannelPath) 
 @router.get("/api/v1/channels/{channel}/artifacts/{subdir}/{filename}")
 def show_artifact(app: App, actor: Who, channel: ChannelPath, subdir: str, filename: str) -> File:
     """What is known of one file. Its bytes are at /{channel}/{subdir}/{filename}."""
+    allow(app, actor, Action.READ, channel)
     with app.database.read() as session:
         return File.of(browse.one_file(session, actor, channel, subdir, filename))
 

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from fairway.registry import accounts, browse, channels
-from fairway.web.deps import App, Who
+from fairway.registry.access import Action
+from fairway.web.deps import App, Who, allow
 
 router = APIRouter(include_in_schema=False)
 
@@ -44,6 +45,7 @@ def home(request: Request, app: App, actor: Who) -> HTMLResponse:
 @router.get("/channels/{channel}")
 def channel_page(request: Request, app: App, actor: Who, channel: str) -> HTMLResponse:
     """A channel's packages, and how each client uses it."""
+    allow(app, actor, Action.READ, channel)
     with app.database.read() as session:
         listed = browse.list_packages(session, actor, channel, after="", limit=PACKAGES_SHOWN)
         view = channels.show(session, actor, channel)
