@@ -6,8 +6,9 @@ import secrets
 import time
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
+from fairway.db.models import Channel
 from fairway.registry import channels, tokens
 from fairway.registry.actor import CONSOLE, Role
 from tests.support.builders import conda_package
@@ -260,6 +261,22 @@ def test_a_hidden_channel_costs_the_database_as_much_as_none(world, caller):
         if "search" not in question[1]:
             # nor is an object made of the channel's row
             assert not [one for one in hidden[question] if "description" in one], question
+
+
+@pytest.mark.parametrize("caller", ["nobody", "bad key", "stranger", "viewer", "owner, read key"])
+def test_who_may_not_write_waits_for_no_writer(world, caller):
+    """Whoever writes, and however long it takes: those who may not are told so, and keep nobody waiting either."""
+    key = world.keys[caller]
+    headers = {"content-type": "application/json"} | (bearer(key) if key else {})
+    with world.site.app.database.write() as session:
+        session.scalars(select(Channel).with_for_update()).all()
+        for method, template in QUESTIONS:
+            for channel in (
+                ("the-private", "the-public", "the-missing") if method in BODIES or method in {"DELETE", "POST"} else ()
+            ):
+                body = BODIES.get(method, b"")
+                answer = world.site.client.request(method, template.format(channel), content=body, headers=headers)
+                assert answer.status_code in {401, 403, 404}, (method, template, channel)
 
 
 def test_a_refused_upload_leaves_nothing_and_says_why_in_one_sentence(world):

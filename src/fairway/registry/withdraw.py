@@ -31,6 +31,7 @@ def delete(session: Session, actor: Actor, channel: str, subdir: str, filename: 
 
     Raises: as access.require does for DELETE; NotFound: no such file, or deleted already.
     """
+    access.pass_gate(session, actor, Action.DELETE, channel)  # nobody else may make others wait
     home_of(session, channel)  # locked, in the order in which everybody locks
     home = access.channel_for(session, actor, Action.DELETE, channel)
     place = session.scalar(

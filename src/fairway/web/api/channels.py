@@ -58,6 +58,7 @@ def show_channel(app: App, actor: Who, channel: ChannelPath) -> Channel:
 @router.patch("/api/v1/channels/{channel}")
 def change_channel(app: App, actor: Who, channel: ChannelPath, body: ChannelChange) -> Channel:
     """Change what is given; the rest stays."""
+    allow(app, actor, Action.MANAGE, channel)
     change = channels.Change(
         visibility=None if body.visibility is None else Visibility(body.visibility),
         description=body.description,
@@ -72,6 +73,7 @@ def change_channel(app: App, actor: Who, channel: ChannelPath, body: ChannelChan
 @router.delete("/api/v1/channels/{channel}", status_code=204)
 def delete_channel(app: App, actor: Who, channel: ChannelPath) -> Response:
     """Take a channel away from everybody. Its files are kept for some days before they are swept."""
+    allow(app, actor, Action.MANAGE, channel)
     with app.database.write() as session:
         channels.delete_channel(session, actor, channel, now=app.now())
     return Response(status_code=204)
@@ -89,6 +91,7 @@ def list_members(app: App, actor: Who, channel: ChannelPath) -> list[Member]:
 @router.put("/api/v1/channels/{channel}/members/{user}", status_code=204)
 def set_member(app: App, actor: Who, channel: ChannelPath, user: ChannelPath, body: NewMember) -> Response:
     """Give a user a role in a channel."""
+    allow(app, actor, Action.MANAGE, channel)
     with app.database.write() as session:
         channels.set_member(session, actor, channel, user, Role.of(body.role), now=app.now())
     return Response(status_code=204)
@@ -97,6 +100,7 @@ def set_member(app: App, actor: Who, channel: ChannelPath, user: ChannelPath, bo
 @router.delete("/api/v1/channels/{channel}/members/{user}", status_code=204)
 def remove_member(app: App, actor: Who, channel: ChannelPath, user: ChannelPath) -> Response:
     """Take a user's role in a channel away."""
+    allow(app, actor, Action.MANAGE, channel)
     with app.database.write() as session:
         channels.set_member(session, actor, channel, user, None, now=app.now())
     return Response(status_code=204)

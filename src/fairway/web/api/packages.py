@@ -45,6 +45,7 @@ def show_artifact(app: App, actor: Who, channel: ChannelPath, subdir: str, filen
 @router.delete("/api/v1/channels/{channel}/artifacts/{subdir}/{filename}", status_code=204)
 def delete_artifact(app: App, actor: Who, channel: ChannelPath, subdir: str, filename: str) -> Response:
     """Take a file out of the index; it stays downloadable for some days, because lock files name it."""
+    allow(app, actor, Action.DELETE, channel)
     with app.database.write() as session:
         withdraw.delete(session, actor, channel, subdir, filename, now=app.now())
     app.publisher.poke()

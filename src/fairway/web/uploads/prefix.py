@@ -14,9 +14,10 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fairway.conda.names import Filename
 from fairway.errors import Malformed
 from fairway.registry import channels, withdraw
+from fairway.registry.access import Action
 from fairway.registry.publish import Offer
 from fairway.web.api.models import Uploaded
-from fairway.web.deps import App, Who
+from fairway.web.deps import App, Who, allow
 from fairway.web.uploads import intake
 from fairway.web.uploads.multipart import Form
 from fairway.web.uploads.routes import PlainRoute
@@ -72,6 +73,7 @@ def parse_name(text: str | None) -> Filename:
 @router.delete("/api/v1/delete/{channel}/{subdir}/{filename}", response_class=PlainTextResponse)
 def delete_prefix(app: App, actor: Who, channel: str, subdir: str, filename: str) -> Response:
     """Take a file out of the index; it stays downloadable for some days."""
+    allow(app, actor, Action.DELETE, channel)
     with app.database.write() as session:
         withdraw.delete(session, actor, channel, subdir, filename, now=app.now())
     app.publisher.poke()
@@ -82,6 +84,7 @@ def delete_prefix(app: App, actor: Who, channel: str, subdir: str, filename: str
 @router.post("/api/v1/reindex/{channel}/{subdir}", status_code=202, response_class=PlainTextResponse)
 def reindex_prefix(app: App, actor: Who, channel: str, subdir: str | None = None) -> Response:
     """Build a channel's index anew. Nobody needs it after an upload; it does no harm either."""
+    allow(app, actor, Action.REINDEX, channel)
     with app.database.write() as session:
         channels.reindex(session, actor, channel, subdir, now=app.now())
     app.publisher.poke()
