@@ -17,6 +17,9 @@ SIDECAR = re.compile(r"(.+(?:\.conda|\.tar\.bz2))\.sigs(?:\.([0-9a-f]{64}))?", r
 DOCUMENTS = frozenset((index.SHARD_INDEX, *flat.FLAT))
 # Decoded once, a path must not hide another: no encoded slash, backslash, NUL or percent sign.
 ENCODED = re.compile(rb"%(?:2f|5c|00|25)", re.IGNORECASE)
+# In a log, wherever they stand: `//t/KEY/`, `/lab/t/KEY/` or a mount that is not ours are mistakes that people make.
+KEY_PLACE = re.compile(r"/t/+[^/]+")
+KEY = re.compile(r"fwy-[a-z]-[0-9A-Za-z]+", re.ASCII)
 ROUTED = RESERVED_CHANNEL_NAMES - {"get"}
 # Longer ones are understood anew each time: strangers must not fill the memory with them.
 KEPT_LENGTH = 512
@@ -45,8 +48,8 @@ class Asked:
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
     """Where a request wants to go. `path` is without mount and key; `token` the key that was in it; `asked` is none
-    for what the router answers; what is not `lasting` is made anew for each request. Compared by identity, which is what
-    makes it cheap as a key.
+    for what the router answers; what is not `lasting` is made anew for each request; `shown` is what a log may say.
+    Compared by identity, which is what makes it cheap as a key.
     """
 
     path: str
@@ -54,6 +57,7 @@ class Place:
     hiding: bool
     asked: Asked | None
     lasting: bool
+    shown: str
 
 
 def place(path: str, raw: bytes, mount: str) -> Place:
@@ -67,7 +71,16 @@ def _place(path: str, raw: bytes, mount: str) -> Place:
     hiding = ENCODED.search(raw) is not None or "\x00" in inside
     first = inside.lstrip("/").partition("/")[0]
     routed = not first or first in ROUTED
-    return Place(inside, token, hiding, None if routed else understand(inside), len(raw) <= KEPT_LENGTH)
+    asked = None if routed else understand(inside)
+    return Place(inside, token, hiding, asked, len(raw) <= KEPT_LENGTH, shown(inside))
+
+
+def shown(path: str) -> str:
+    """A path without keys, also where none belongs, and without what a terminal would act upon."""
+    masked = KEY.sub("fwy-***", KEY_PLACE.sub("/t/***", path))
+    if masked.isprintable():
+        return masked
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in masked)
 
 
 def understand(path: str) -> Asked:

@@ -139,7 +139,7 @@ class Visits:
             "request",
             {
                 "method": visit.method,
-                "path": visit.place.path,
+                "path": visit.place.shown,
                 "route": visit.route,
                 "status": status,
                 "ms": round(seconds * 1000, 2),
