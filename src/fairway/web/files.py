@@ -34,6 +34,7 @@ from fairway.registry.actor import Visibility
 from fairway.registry.index import ShardIndex
 from fairway.registry.lookup import File, Miss, Shelf, View
 from fairway.registry.tokens import Known
+from fairway.web.channeldata import ChannelData, Made
 from fairway.web.conditional import Slice, Unsatisfiable, asked_slice, http_date, not_modified
 from fairway.web.fetching import Fetching
 from fairway.web.paths import SIDECAR, Asked, What
@@ -48,7 +49,6 @@ FLAT_WAIT_SECONDS = 2.0  # a reader of repodata.json waits this long for a build
 PRESIGN_SECONDS = 120
 THREADS = 32
 READ_CHUNK = 1 << 20
-CHANNELS_KEPT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Files:
         # a disk or a store that hangs holds these, and none of those that the API answers with
         self._threads = CapacityLimiter(THREADS)
         self._turn: View | None = None
-        self._channeldata: dict[int, tuple[int, Found]] = {}
+        self.channeldata = ChannelData(lambda one: app.lookup.view().level(one, rows=True), self._channeldata)
         self._flat_waits: dict[int, asyncio.Task[bool]] = {}
 
     def at_once(self, visit: Visit, asked: Asked) -> Reply | None:
@@ -106,7 +106,8 @@ class Files:
             if found is None:
                 return None
             decided = self._decide(visit, known, gate, found)
-            if visit.place.lasting:  # nobody will ask for another, and strangers must not fill the memory
+            # nobody will ask for another again, and what is made is bounded elsewhere: strangers must not fill the memory
+            if visit.place.lasting and asked.what is not What.CHANNELDATA:
                 view.derived[visit.place, visit.token] = decided
         reply = self._reply(visit, decided)
         if reply is not None and decided.token_id is not None:
@@ -184,10 +185,8 @@ class Files:
             case What.NOTICES:
                 return small(NO_NOTICES, keys.JSON)
             case What.CHANNELDATA:
-                kept = self._channeldata.get(gate.id)
-                if kept is not None and kept[0] == view.level(gate.id, rows=rows):
-                    return kept[1]
-                return None
+                made = self.channeldata.kept(gate.id, view.level(gate.id, rows=rows))
+                return None if made is None else channeldata(made)
         raise NotFound(f"There is no such file in {gate.name}.")
 
     def _package(self, file: File | None, gate: Gate, asked: Asked) -> Found:
@@ -253,7 +252,8 @@ class Files:
                 raise NotFound(f"There is no such shard in {gate.name}.") from None
             return Found(asked.name, len(body), keys.BINARY, True, body=body)
         if asked.what is What.CHANNELDATA:
-            return await run_sync(self._make_channeldata, gate.id)
+            level = await run_sync(partial(view.level, gate.id, rows=True))
+            return channeldata(await self.channeldata.get(gate.id, level))
         shelf = await run_sync(partial(view.shelf, gate.id, asked.subdir, rows=True))
         if shelf is not None and asked.name == index.SHARD_INDEX:
             made = await run_sync(self.app.shard_indexes.make, shelf.subdir_id)
@@ -282,15 +282,9 @@ class Files:
         with anyio.move_on_after(FLAT_WAIT_SECONDS):
             await asyncio.shield(task)
 
-    def _make_channeldata(self, channel_id: int) -> Found:
-        level = self.app.lookup.view().level(channel_id, rows=True)
+    def _channeldata(self, channel_id: int) -> bytes:
         with self.app.database.read() as session:
-            body = browse.channel_data(session, channel_id)
-        found = Found(hashlib.sha256(body).hexdigest(), len(body), keys.JSON, False, body=body)
-        if len(self._channeldata) > CHANNELS_KEPT:
-            self._channeldata.clear()
-        self._channeldata[channel_id] = (level, found)
-        return found
+            return browse.channel_data(session, channel_id)
 
     def _decide(self, visit: Visit, known: Known, gate: Gate, found: Found) -> Decided:
         public = gate.visibility is Visibility.PUBLIC and not visit.token_in_path
@@ -327,14 +321,22 @@ class Files:
 
     def _of_body(self, visit: Visit, decided: Decided, body: bytes) -> Reply:
         if b"range" not in visit.headers:
-            return Reply(HTTPStatus.OK, decided.whole, body)
+            return self._sent(HTTPStatus.OK, decided.whole, body)
         try:
             part = asked_slice(visit.headers, len(body), decided.etag)
         except Unsatisfiable:
             return self._beyond(visit, decided)
         if part is None:
-            return Reply(HTTPStatus.OK, decided.whole, body)
-        return Reply(HTTPStatus.PARTIAL_CONTENT, partly(decided, part), body[part.start : part.start + part.length])
+            return self._sent(HTTPStatus.OK, decided.whole, body)
+        piece = body[part.start : part.start + part.length]
+        return self._sent(HTTPStatus.PARTIAL_CONTENT, partly(decided, part), piece)
+
+    def _sent(self, status: int, head: Headers, body: bytes) -> Reply:
+        if len(body) <= LARGEST:
+            return Reply(status, head, body)
+        # the server copies what it is given: piece by piece, or each of many slow readers would hold all of it
+        pieces = (body[begin : begin + READ_CHUNK] for begin in range(0, len(body), READ_CHUNK))
+        return Reply(status, head, chunks=pieces, threads=self._threads)
 
     def _beyond(self, visit: Visit, decided: Decided) -> Reply:
         # never kept: a cache that took it for the file itself would answer everybody with it, for a year
@@ -414,6 +416,10 @@ def partly(decided: Decided, part: Slice) -> Headers:
         (b"content-range", b"bytes %d-%d/%d" % (part.start, last, decided.found.size)),
         (b"content-length", b"%d" % part.length),
     ]
+
+
+def channeldata(made: Made) -> Found:
+    return Found(made.sha256, len(made.body), keys.JSON, False, body=made.body)
 
 
 def shard_index(made: ShardIndex, shelf: Shelf) -> Found:
