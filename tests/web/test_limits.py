@@ -139,3 +139,14 @@ def test_what_is_asked_too_often_gets_429_and_everything_else_goes_on(limited):
     assert limited.client.post("/api/v1/upload/lab", files=form, headers=other).status_code == 201
     for _ in range(200):
         assert limited.client.get("/lab/noarch/repodata_shards.msgpack.zst").status_code == 200
+
+
+@pytest.mark.parametrize("http_server", ["granian", "uvicorn"])
+def test_a_client_is_not_counted_as_whom_it_says_it_is(serve, http_server):
+    """Also not by the HTTP server: from this machine, uvicorn would believe anybody."""
+    server = serve(env={"FAIRWAY_HTTP_SERVER": http_server, "FAIRWAY_SEARCHES_PER_MINUTE": "1"})
+    found = [
+        server.get("/api/v1/search?q=x", **{"X-Forwarded-For": f"192.0.2.{number}"}).status_code for number in range(32)
+    ]
+    assert found.count(200) in {30, 31}
+    assert found[-1] == 429

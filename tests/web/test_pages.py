@@ -2,6 +2,8 @@
 
 from html.parser import HTMLParser
 
+import pytest
+
 from tests.support.builders import conda_package
 from tests.support.site import bearer
 
@@ -93,6 +95,17 @@ def test_health_is_503_and_says_what_is_missing(site):
     assert "storage" in ready.json()["storage"]
     assert str(site.app.settings.data) not in ready.text
     assert site.get("/health/live").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/health/live", "/health/ready"])
+def test_what_operators_ask_is_not_answered_behind_a_key(site, path):
+    """A proxy that keeps it inside denies exactly that path."""
+    assert site.get(path).status_code == 200
+    for key in ("x", site.key()):
+        for prefix in (f"/t/{key}", f"//t/{key}", f"/t/{key}/"):
+            answer = site.get(prefix + path)
+            assert answer.status_code in {401, 404}, prefix
+            assert "fairway_requests" not in answer.text
 
 
 def test_metrics_count_by_route_and_name_nobody(site):

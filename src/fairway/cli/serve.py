@@ -129,7 +129,14 @@ async def serve_uvicorn(asgi: Any, settings: Settings) -> None:
     except ImportError:
         raise SetupError("uvicorn is not installed: pip install 'fairway[uvicorn]'.") from None
     config = uvicorn.Config(
-        asgi, host=settings.host, port=settings.port, log_config=None, access_log=False, timeout_keep_alive=75
+        asgi,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=75,
+        # whose X-Forwarded-For is believed is said by `trusted_proxies` alone; uvicorn believes anybody on this machine
+        proxy_headers=False,
     )
     await uvicorn.Server(config).serve()
 

@@ -36,6 +36,7 @@ from fairway.web.uploads import native, prefix
 from fairway.web.visit import Answer, Visit, Visits
 
 READING = ("GET", "HEAD")
+INSIDE = ("health", "metrics")  # what operators ask, and no client
 # Handlers wait for disks and locks in threads; more of them would only wait longer.
 THREADS = 32
 # How long a thread that computes keeps the event loop waiting; each of several uploads may do so in turn.
@@ -114,6 +115,9 @@ class Dispatch:
             visit.route = wanted.route
             answer = await native.put(Request({**scope, "app": self.router}, receive), wanted)
             await answer(scope, receive, send)
+        elif visit.token_in_path and first in INSIDE:
+            # a proxy that keeps /metrics inside does not look behind /t/x
+            raise errors.NotFound
         elif asked is None:
             if visit.method == "HEAD":
                 scope, send = {**scope, "method": "GET"}, bodyless(send)  # type: ignore[assignment]
