@@ -252,6 +252,8 @@ UNIT = "lib/systemd/system/dev-sda\\x2d1.device"
         (MAN, {"noarch", "linux-64", "osx-arm64"}),
         (UNIT, {"linux-64", "osx-arm64"}),
         ("information:x", {"noarch", "linux-64", "osx-arm64"}),
+        ("lib/x::$INDEX_ALLOCATION/y", {"linux-64", "osx-arm64"}),
+        ("lib/x:$DATA", {"linux-64", "osx-arm64"}),
         ("lib/info:x", {"noarch", "linux-64", "osx-arm64"}),
         ("info\\x", set()),
         ("conda-meta:x", set()),

@@ -254,7 +254,7 @@ class _Judge:
         if letters.backslash and not self._subdir.startswith(("linux-", "osx-")):
             raise PackageRefused(
                 f"The path {shown(letters.backslash)} is another one on Windows; only packages for Linux and macOS may "
-                "have backslashes.",
+                "have such names.",
                 code=code,
             )
         if letters.colon and self._subdir.startswith("win-"):

@@ -52,7 +52,7 @@ def _look_as_windows(path: bytes, code: str, letters: Letters) -> None:
         # `info/.\paths.json` and `info/paths.json::$DATA` are info/paths.json, `conda-meta::$INDEX_ALLOCATION/x` is in
         # conda-meta: installers there would read another package than the one that was looked at here
         raise refuse(f"On Windows {shown(path)} would be another file of info/ or conda-meta/.", code)
-    if b"\\" in path:
+    if b"\\" in path or b":$" in path:  # `a::$INDEX_ALLOCATION/b` is `a/b`; no name of a module has a dollar sign
         letters.backslash = letters.backslash or path
     if b":" in path:
         letters.colon = letters.colon or path
