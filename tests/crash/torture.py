@@ -31,15 +31,19 @@ from tests.crash.journal import CHANNEL, Journal, Shards, Storm, check
 from tests.crash.points import POINTS, VARIABLE
 
 EPOCH = 25
+READY = "it was ready"
 LONGEST = 0.6  # seconds until a kill at random
 PATIENCE = 2.5  # seconds until a named moment has come, or will not
 
 
 @dataclass
 class Tally:
-    """What a run did. `points` counts the named moments at which a server died."""
+    """What a run did. `points` counts the named moments at which a server died; `missed` says how cycles ended in which
+    it did not.
+    """
 
     points: Counter[str] = field(default_factory=Counter)
+    missed: list[str] = field(default_factory=list)
     figures: Counter[str] = field(default_factory=Counter)
     slowest_start: float = 0.0
     slowest_index: float = 0.0
@@ -88,16 +92,21 @@ class Torture:
             rare = point.startswith(("staging.clear", "reindex", "flat", "delete"))
             most = 1 if self.named == 1 or point.startswith(("staging.clear", "reindex")) else 3 if rare else 12
             server.env[VARIABLE] = f"{point}:{self.dice.randint(1, most)}:{self._hits}"
+        order = server.env.get(VARIABLE, "")
+        said = ""
         try:
             server.launch()
-            with contextlib.suppress(RuntimeError):  # it may die while it starts
-                server.wait_ready(seconds=30)
+            said = await_ready(server)
+            if said == READY:
                 self._storm(server, journal, key, point)
         finally:
             server.env.pop(VARIABLE, None)
+        status = None if server.process is None else server.process.poll()
         server.kill()
         if point is not None and self._hit():
             self.tally.points[point] += 1
+        elif point is not None:
+            self.tally.missed.append(f"{order}: {said}, its status is {status}")
         self._start(server)
         check(server, journal, shards, key, untouched=self.dice.random() < 0.2)
         server.kill()
@@ -148,6 +157,15 @@ class Torture:
             ):
                 lines = session.scalar(select(func.count()).where(Audit.action == action))
                 assert lines == session.scalar(rows), f"{lines} lines of audit say {action}"
+
+
+def await_ready(server: Quick) -> str:
+    """`READY`, or what became of it: it may die while it starts."""
+    try:
+        server.wait_ready(seconds=30)
+    except RuntimeError as error:
+        return str(error)
+    return READY
 
 
 def reindex(server: Quick, key: str) -> None:
@@ -215,6 +233,8 @@ def summary(tally: Tally, points: tuple[str, ...]) -> None:
     print("named moments at which it died: " + ", ".join(f"{point} {tally.points[point]}" for point in points))
     missed = [point for point in points if not tally.points[point]]
     print(f"never reached: {', '.join(missed) or 'none'}")
+    for said in tally.missed if missed else ():
+        print(f"missed: {said}")
 
 
 if __name__ == "__main__":

@@ -222,7 +222,7 @@ def test_an_upload_whose_nth_statement_fails_on_sqlite(on_sqlite, faults, text, 
 def test_a_database_that_has_room_for_n_more_pages(on_sqlite):
     """SQLite itself finds no room, at every page it needs, until there is enough."""
     bench = on_sqlite
-    depends = [f"needed-{number} >={'1.' * 15}{number}" for number in range(1_900)]  # many pages
+    depends = [f"needed-{number} >={'1.' * 15}{number}" for number in range(1_200)]  # many pages
     package, before = conda_package("full", index={"depends": depends}), bench.state()
     writer = bench.app.database.writer
     with writer.connect() as connection:

@@ -123,12 +123,12 @@ class View:
         role: Role | None = self._find(_role, actor, channel_id, rows=rows)
         return role
 
-    def require(self, actor: Actor, action: Action, channel: str) -> None:
-        """Pass if the actor may do this to the channel of that name; raises as `access.require` does, and Unavailable.
+    def require(self, actor: Actor, action: Action, channel: str, *, rows: bool = True) -> None:
+        """Pass if the actor may do this to the channel of that name; raises as `access.require` does, Unavailable, Miss.
         Before anything else is asked of the channel, so that one that is hidden takes as long as one that is not there.
         """
-        gate = self.gate(channel, rows=True)
-        role = self.role(actor, access.NO_CHANNEL if gate is None else gate.id, rows=True)
+        gate = self.gate(channel, rows=rows)
+        role = self.role(actor, access.NO_CHANNEL if gate is None else gate.id, rows=rows)
         try:
             access.require(actor, action, gate, role)
         except FairwayError:

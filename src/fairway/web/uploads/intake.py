@@ -25,7 +25,6 @@ from fairway.blobs.staging import StagedFile
 from fairway.blobs.store import failure
 from fairway.db.engine import UNCHANGED
 from fairway.errors import Invalid, Malformed, StorageFull, TooLarge, Unavailable
-from fairway.registry import access
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.registry.lookup import Miss
@@ -64,13 +63,11 @@ async def admit(request: Request, channel: str) -> tuple[Actor, StagedFile]:
 
 def permitted(request: Request, channel: str, *, rows: bool) -> Actor:
     app = app_of(request)
-    actor, view = who_asks(request, rows=rows), app.lookup.view()
-    gate = view.gate(channel, rows=rows)
-    role = None if gate is None else view.role(actor, gate.id, rows=rows)
+    actor = who_asks(request, rows=rows)
+    app.lookup.view().require(actor, Action.UPLOAD, channel, rows=rows)
     if app.lookup.away:
         # readers get what was last known; a body that cannot be published need not be sent
         raise Unavailable(UNCHANGED)
-    access.require(actor, Action.UPLOAD, gate, role)
     limits_of(request).uploads.take(actor.token_id)
     return actor
 
