@@ -51,8 +51,8 @@ def run(context: Context) -> list[Table]:
             times(mine["wall"], peer["wall"]),
         ))  # fmt: skip
     made.notes.append(
-        "Fairway copies, hashes, checks and indexes every package, each durable before the next; the flat documents are "
-        "not part of it. index_fs reads the packages where they are, and syncs nothing."
+        "Fairway copies, hashes, checks and indexes every package, durable four hundred at a time, and writes rows, shards "
+        "and flat documents. index_fs reads the packages where they are, and syncs nothing."
     )
     return [made]
 

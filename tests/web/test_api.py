@@ -240,12 +240,16 @@ def test_listings_ask_the_database_a_fixed_number_of_times(api):
         event.remove(api.site.app.database.reader, "before_cursor_execute", seen)
         return count
 
+    def least(path):
+        # The server's own work in the background asks now and then too, which adds to a count and never takes from it.
+        return min(statements(path) for _ in range(3))
+
     paths = (CHANNELS, f"{CHANNELS}/lab/packages", "/", "/channels/lab", "/api/v1/search?q=p")
-    few = {path: statements(path) for path in paths for _ in range(2)}
+    few = {path: least(path) for path in paths}
     for n in range(12):
         api.site.put("lab", conda_package(f"p{n}"), api.admin)
         api.site.channel(f"more-{n}", "public")
-    assert {path: statements(path) for path in paths for _ in range(2)} == few
+    assert {path: least(path) for path in paths} == few
     assert max(few.values()) <= 8
 
 
