@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from urllib.parse import urlsplit
-
-import jinja2
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from fairway.registry import accounts, browse, channels
 from fairway.registry.access import Action
 from fairway.web.deps import App, Who, allow
+from fairway.web.pages.render import page
 
 router = APIRouter(include_in_schema=False)
 
-# autoescape whatever the file is called: package metadata is written by strangers
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent.parent / "templates"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 PACKAGES_SHOWN = 200
-
-
-def page(request: Request, template: str, **values: object) -> HTMLResponse:
-    request.scope["visit"].page = True
-    url = request.app.state.fairway.settings.url
-    html = TEMPLATES.get_template(template).render(url=url, mount=urlsplit(url).path, **values)
-    return HTMLResponse(html, headers={"Cache-Control": "no-store"})
 
 
 @router.get("/")
