@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 720, 400
-LEFT, RIGHT, TOP, BOTTOM = 64, 150, 40, 48
+LEFT, RIGHT, TOP, BOTTOM = 84, 150, 40, 48
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #24292f } .grid { stroke: #d0d7de } .title { font-weight: 600 }
 .line { fill: none; stroke-width: 2 } .a { stroke: #0969da; fill: #0969da } .b { stroke: #bf3989; fill: #bf3989 }

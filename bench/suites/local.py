@@ -63,9 +63,10 @@ def shown_peer(peer: Taken) -> tuple[str, str]:
 
 def upload_local(context: Context, size: int) -> Taken:
     data, _ = context.data({"local": 0})
-    paths = packages.folder(context.work / f"packages-{size}", size)
+    folder = context.work / f"packages-{size}"
+    packages.folder(folder, size)
     env = {name: value for name, value in os.environ.items() if not name.startswith("FAIRWAY_")}
-    command: list[str | Path] = [FAIRWAY, "upload", "local", "--local", "--data", data, *paths]
+    command: list[str | Path] = [FAIRWAY, "upload", "local", "--local", "--data", data, folder]
     # a shell in between, so that the CPU of the whole tree can still be read when it has ended
     process = subprocess.Popen(
         [sys.executable, "-c", "import subprocess, sys; print(subprocess.run(sys.argv[1:], stdout=2).returncode); sys.stdin.read()",
