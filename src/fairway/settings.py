@@ -66,6 +66,7 @@ class Settings(BaseModel):
     trusted_proxies: str = Field(
         "", description="Addresses and networks of your own proxies, with commas: their X-Forwarded-For is believed"
     )
+    development: bool = Field(False, description="Show /styleguide, the page of every part that pages are made of")
     keep_days: int = Field(7, ge=1, description="Days a deleted file stays downloadable, and an old shard stays")
 
     @field_validator("base_url")

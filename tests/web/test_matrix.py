@@ -82,7 +82,7 @@ class Matrix(World):
             assert self.site.put(channel, (filename, data), self.admin).status_code == 201
         filled = (
             path.replace("{channel:path}", channel).replace("{channel}", channel).replace("{subdir}", "noarch")
-            .replace("{filename}", filename).replace("{name}", "base").replace("{user}", "viewer").replace("*", "fairway.css")
+            .replace("{filename}", filename).replace("{name}", "base").replace("{user}", "viewer").replace("*", "mark.svg")
             .replace("{package}", "base-1.0-h0_0.conda").replace("{shard}", self.shard(visibility))
         )  # fmt: skip
         key = self.keys[caller]

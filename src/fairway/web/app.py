@@ -7,28 +7,25 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import fairway
 from fairway import errors, tasks
 from fairway.app import Fairway
-from fairway.web import health, openapi
+from fairway.web import assets, health, openapi
 from fairway.web.api import channels, packages
 from fairway.web.errors import INTERNAL, headers_for, problem, problem_body, unreadable
 from fairway.web.files import Files
 from fairway.web.limits import Limits
 from fairway.web.metrics import Metrics
-from fairway.web.pages import home
+from fairway.web.pages import home, styleguide
 from fairway.web.paths import What
 from fairway.web.protection import Protection
 from fairway.web.reply import Reply
@@ -71,23 +68,15 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
     api.state.fairway, api.state.metrics = app, metrics
     api.state.limits = Limits(app.settings)
     api.state.readiness = health.Readiness(app)
-    for module in (native, prefix, channels, packages, health, home):
+    for module in (native, prefix, channels, packages, health, home, styleguide):
         api.include_router(module.router)
-    api.mount("/static", Assets(directory=Path(__file__).parent / "static"))
+    assets.bundle()  # without it there are no pages: said now, not to the first who asks
+    api.mount("/static", assets.Assets())
     add_error_handlers(api, app.settings.url)
     openapi.describe(api)
     url = app.settings.url
     protection = Protection(https=url.startswith("https:"))
     return Visits(Dispatch(api, Files(app, protection), url=url), url=url, protection=protection, metrics=metrics)
-
-
-class Assets(StaticFiles):
-    """Style and pictures. A browser asks again each time (the answer is a 304), so that an upgrade is seen at once."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        answer = super().file_response(*args, **kwargs)
-        answer.headers["Cache-Control"] = "no-cache"
-        return answer
 
 
 class Dispatch:

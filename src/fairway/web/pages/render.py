@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import secrets
 import time
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,13 +17,11 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from markupsafe import Markup, escape
 
-from fairway.errors import SetupError
+from fairway.web import assets
 from fairway.web.deps import app_of
 from fairway.web.pages import drawing
 
-WEB = Path(__file__).parent.parent
-STATIC = WEB / "static"
-MANIFEST = STATIC / "dist" / "manifest.json"
+TEMPLATES = Path(__file__).parent.parent / "templates"
 
 Milliseconds = int
 NARROW = "\N{NARROW NO-BREAK SPACE}"
@@ -61,7 +58,7 @@ def around(request: Request) -> dict[str, Any]:
         "csrf": getattr(state, "csrf", None),
         "flash": getattr(state, "flash", None),
         "searched": request.query_params.get("q", "") if path == "/search" else "",
-        "asset": partial(asset, mount),
+        "asset": partial(assets.address, mount),
     }
 
 
@@ -72,32 +69,6 @@ def packed(content: bytes) -> bytes:
     with gzip.GzipFile(name, "wb", compresslevel=5, fileobj=out, mtime=0) as file:
         file.write(content)
     return out.getvalue()
-
-
-# --- the bundle ------------------------------------------------------------------------------------------------------
-
-
-@cache
-def bundle() -> dict[str, str]:
-    """Files of the bundle by the names they have in `frontend/`, without their folder.
-
-    Raises:
-        SetupError: it was not built.
-    """
-    try:
-        manifest = json.loads(MANIFEST.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SetupError(
-            "The scripts and styles of the pages were not built: run './dev setup', or install Fairway from a wheel."
-        ) from None
-    return {Path(name).name: entry["file"] for name, entry in manifest.items()}
-
-
-def asset(mount: str, name: str) -> str:
-    """The address of a file in static/, or of one that the bundle made of `name`, under its hashed name."""
-    if (STATIC / name).is_file():
-        return f"{mount}/static/{name}"
-    return f"{mount}/static/dist/{bundle()[name]}"
 
 
 # --- words and figures -----------------------------------------------------------------------------------------------
@@ -171,7 +142,7 @@ def of_the_web(address: str) -> bool:
 def environment() -> jinja2.Environment:
     # autoescape whatever the file is called: package metadata is written by strangers
     made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(WEB / "templates"),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
