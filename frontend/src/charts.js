@@ -40,6 +40,8 @@ function draw(figure) {
   const place = figure.querySelector(".chart-plot");
   const days = points.map(([day]) => Date.parse(`${day}T00:00:00Z`) / 1000);
   const [ink, line, accent] = [colour("--muted"), colour("--line"), colour("--accent")];
+  const long = days.at(-1) - days[0] > 400 * DAY;
+  const day = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", month: "short", ...(long ? { year: "numeric" } : { day: "numeric" }) });
   const font = `12px ${getComputedStyle(document.body).fontFamily}`;
   const axis = { stroke: ink, font, grid: { stroke: line, width: 1 }, ticks: { show: false } };
   const options = {
@@ -53,7 +55,7 @@ function draw(figure) {
       y: { range: (_, __, most) => [0, Math.max(most * 1.08, 4)] },
     },
     axes: [
-      { ...axis, grid: { show: false }, space: 80 },
+      { ...axis, grid: { show: false }, space: 80, values: (_, ticks) => ticks.map((tick) => (tick < days[0] ? "" : day.format(tick * 1000))) },
       { ...axis, size: 48, space: 34, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? short(tick) : "")) },
     ],
     series: [{}, { label, fill: accent, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.75, 28], radius: 0.15 }) }],
@@ -66,7 +68,6 @@ function draw(figure) {
   drawn.get(figure)?.destroy();
   drawn.set(figure, plot);
   place.replaceChildren(plot.root);
-  figure.classList.add("chart-live");
 }
 
 function short(number) {

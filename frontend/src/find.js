@@ -104,6 +104,20 @@ document.addEventListener("focusout", ({ target, relatedTarget }) => {
   if (box && !box.contains(relatedTarget)) close(box);
 });
 
+// Without JavaScript it is a plain box, so what it is more is said here.
+function start() {
+  for (const box of document.querySelectorAll("[data-find]")) {
+    const input = inputOf(box);
+    input.setAttribute("role", "combobox");
+    input.setAttribute("aria-autocomplete", "list");
+    input.setAttribute("aria-expanded", "false");
+    input.setAttribute("aria-controls", listOf(box).id);
+  }
+}
+
+document.addEventListener("htmx:after:swap", start);
+start();
+
 // A hit is no place to go to with the pointer's first half: focus stays in the box until the click is done.
 document.addEventListener("pointerdown", (event) => {
   if (event.target.closest?.(".find-hits")) event.preventDefault();

@@ -21,14 +21,14 @@ FOR_EVER = "public, max-age=31536000, immutable"
 
 
 @cache
-def bundle() -> dict[str, str]:
+def bundle(dist: Path = DIST) -> dict[str, str]:
     """The files of the bundle, by the names they have in frontend/, without their folder.
 
     Raises:
         SetupError: it was not built.
     """
     try:
-        manifest = json.loads((DIST / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((dist / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SetupError(
             "The scripts and styles of the pages were not built: run './dev setup', or install Fairway from its wheel."

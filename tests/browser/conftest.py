@@ -1,0 +1,42 @@
+"""A real server, and pages of it in Debian's Chromium. Without Chromium these tests are skipped, and say so."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.looking import ARGUMENTS, Looks
+from tests.support.server import Server
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for all tests of a process that can share one: with an administrator, and the style page."""
+    with Server(tmp_path_factory.mktemp("live") / "data", env={"FAIRWAY_DEVELOPMENT": "true"}) as server:
+        server.make_admin()
+        yield server
+
+
+@pytest.fixture
+def look(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Looks]:
+    """Open pages of `live`, or of another server: `look("/search?q=x", theme="dark", width=360, script=False, server=...)`.
+    At the end of the test they must not have broken the policy, raised, or written an error to the console.
+    """
+    looks = Looks(chromium, lambda: request.getfixturevalue("live"))
+    yield looks
+    looks.close()
+    assert looks.problems == []
