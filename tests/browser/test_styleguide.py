@@ -135,6 +135,26 @@ def test_a_chart_is_drawn_and_says_its_figures(look):
     expect(chart.get_by_role("cell").first).to_be_visible()
 
 
+def test_parts_of_pages_are_brought_in_and_mistakes_are_said(look):
+    page = look("/styleguide")
+    page.get_by_label("Write something").fill("<b>ahoy</b>")
+    expect(page.locator("#echo")).to_have_text("You wrote <b>ahoy</b>")
+    page.get_by_role("button", name="Ask for what is not there").click()
+    expect(page.locator(".toast-bad")).to_contain_text("That is not there any more.")
+    expect(page.locator("#echo")).to_have_text("You wrote <b>ahoy</b>")
+    assert "404" in look.problems.pop()
+
+
+def test_a_refused_upload_says_why(look):
+    page = look("/styleguide")
+    page.locator("#f-files").set_input_files({"name": "ahoy.conda", "mimeType": "x/y", "buffer": b"ahoy"})
+    row = page.locator(".upload").filter(has_text="ahoy.conda")
+    expect(row).to_contain_text("This address does not answer to that method.")
+    expect(row.get_by_role("button", name="Send again")).to_be_visible()
+    assert findings(page) == []
+    assert "405" in look.problems.pop()
+
+
 def test_without_javascript_everything_is_there(look):
     page = look("/styleguide", script=False)
     commands = page.locator("#guide-commands")
