@@ -48,6 +48,7 @@ function draw(figure) {
     width: place.clientWidth,
     height: place.clientHeight,
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
+    padding: [8, 8, 0, 0],
     legend: { show: false },
     cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
     scales: {
@@ -55,7 +56,7 @@ function draw(figure) {
       y: { range: (_, __, most) => [0, Math.max(most * 1.08, 4)] },
     },
     axes: [
-      { ...axis, grid: { show: false }, space: 80, values: (_, ticks) => ticks.map((tick) => (tick < days[0] ? "" : day.format(tick * 1000))) },
+      { ...axis, grid: { show: false }, space: 80, size: 28, values: (_, ticks) => ticks.map((tick) => (tick < days[0] ? "" : day.format(tick * 1000))) },
       { ...axis, size: 48, space: 34, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? short(tick) : "")) },
     ],
     series: [{}, { label, fill: accent, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.75, 28], radius: 0.15 }) }],
