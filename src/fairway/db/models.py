@@ -118,7 +118,8 @@ class Channel(Base):
     created_at: Mapped[int]
     updated_at: Mapped[int] = mapped_column(default=0, server_default="0")  # when its files last changed
     deleted_at: Mapped[int | None]
-    artifacts: Mapped[int] = mapped_column(default=0)  # live files
+    packages: Mapped[int] = mapped_column(default=0, server_default="0")  # those with live files
+    artifacts: Mapped[int] = mapped_column(default=0)  # live files, yanked ones among them
     size: Mapped[int] = mapped_column(default=0)  # bytes of the live files
 
 
@@ -214,13 +215,28 @@ class Record(Base):
     run_exports: Mapped[bytes | None]  # JSON bytes; none: the package has none
 
 
+class Withheld(Base):
+    """The record of a file that is not in the index and may come back: one that was yanked, or deleted some days ago."""
+
+    __tablename__ = "withheld"
+
+    artifact_id: Mapped[int] = mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), primary_key=True)
+    record: Mapped[bytes]
+    run_exports: Mapped[bytes | None]
+
+
 class Package(Base):
+    """`updated_at` is when a file of it was last published. Its words are searched: migration 0004 keeps an index of
+    name and summary that is no table here.
+    """
+
     __tablename__ = "packages"
     __table_args__ = (
         UniqueConstraint("channel_id", "name"),
         Index("ix_packages_recent", "updated_at"),
         Index("ix_packages_updated", "channel_id", "updated_at"),
         Index("ix_packages_downloads", "channel_id", "downloads"),
+        Index("ix_packages_name", "name"),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -291,6 +307,8 @@ class Detail(Base):
     licences: Mapped[Any] = mapped_column(Json)
     recipe: Mapped[str | None]
     warnings: Mapped[Any] = mapped_column(Json)
+    # what is in the archive (`conda.listing`); last, so that who reads the others need not read it
+    listing: Mapped[bytes | None]
 
 
 class Attestation(Base):
@@ -342,6 +360,14 @@ class Retired(Base):
 
 class Audit(Base):
     __tablename__ = "audit"
+    __table_args__ = (
+        Index(
+            "ix_audit_package_id",
+            "package_id",
+            sqlite_where=text("package_id IS NOT NULL"),
+            postgresql_where=text("package_id IS NOT NULL"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     at: Mapped[int] = mapped_column(index=True)
@@ -352,6 +378,7 @@ class Audit(Base):
     channel_id: Mapped[int | None] = mapped_column(index=True)
     subject: Mapped[str]
     details: Mapped[Any] = mapped_column(Json)
+    package_id: Mapped[int | None]  # whose file it was done to
 
 
 class Job(Base):

@@ -57,6 +57,7 @@ OLD = select(
     Artifact.sha256,
     Artifact.size,
     Artifact.indexed_at,
+    Artifact.yanked_at,
     Artifact.deleted_at,
     Artifact.purged_at,
 ).where(Artifact.subdir_id == bindparam("subdir_id"), Artifact.filename.in_(bindparam("names", expanding=True)))
@@ -193,7 +194,14 @@ def admit(session: Session, home: Home, writing: Writing) -> Published | None:
     if old is not None:
         same = old.deleted_at is None and old.sha256 == digest.sha256
         if same and (offer.same_is_fine or offer.force):
-            return outcome(home, writing, indexed_at=old.indexed_at, change=writing.place.changed, created=False)
+            return outcome(
+                home,
+                writing,
+                indexed_at=old.indexed_at,
+                change=writing.place.changed,
+                created=False,
+                indexed=old.yanked_at is None,
+            )
         may_replace(session, home.gate, writing, old)
     grow = digest.size - (old.size if old is not None and writing.frees else 0)
     if home.quota is not None and home.size + home.grown + grow > home.quota:

@@ -6,17 +6,26 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
+from typing import cast
 
-from sqlalchemy import func, select
+from sqlalchemy import Table, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
+from fairway.db import quick
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Download
+from fairway.db.models import Artifact, Channel, ChannelDay, Download, Package, PackageDay
 from fairway.db.upsert import upsert
 from fairway.registry import tokens
 
 DAY_MS = 86_400_000
 BATCH = 500
+Day = tuple[int, int]  # what was downloaded, and when in days
+
+GROW = (
+    update(cast("Table", Package.__table__))
+    .where(Package.id == bindparam("package"))
+    .values(downloads=Package.downloads + bindparam("more"))
+)
 
 
 class Counts:
@@ -68,16 +77,28 @@ class Counts:
 
 
 def add_downloads(session: Session, counts: Mapping[tuple[int, int], int]) -> None:
-    """At most `BATCH` at once."""
-    # a file may have been swept since
+    """At most `BATCH` at once: to the file, to its package and to its channel."""
+    # a file may have been swept since, or its channel be on its way out
     wanted = {artifact_id for artifact_id, _ in counts}
-    there = set(session.scalars(select(Artifact.id).where(Artifact.id.in_(wanted))))
-    rows = [
-        {"artifact_id": artifact_id, "day": day, "count": count}
-        for (artifact_id, day), count in sorted(counts.items())
-        if artifact_id in there
-    ]
-    upsert(session, Download, rows, key=["artifact_id", "day"], add=["count"])
+    query = select(Artifact.id, Artifact.package_id, Artifact.channel_id).where(Artifact.id.in_(wanted))
+    there = {artifact_id: (package_id, channel_id) for artifact_id, package_id, channel_id in session.execute(query)}
+    # uploads change packages too, holding their channel
+    homes = select(Channel.id).where(Channel.id.in_({channel_id for _, channel_id in there.values()}))
+    homes = homes.where(Channel.deleted_at.is_(None)).order_by(Channel.id).with_for_update(key_share=True)
+    open_ = set(session.scalars(homes))
+    files, packages, channels, totals = [], Counter[Day](), Counter[Day](), Counter[int]()
+    for (artifact_id, day), count in sorted(counts.items()):
+        package_id, channel_id = there.get(artifact_id, (0, 0))
+        if channel_id in open_:
+            files.append({"artifact_id": artifact_id, "day": day, "count": count})
+            packages[package_id, day] += count
+            channels[channel_id, day] += count
+            totals[package_id] += count
+    upsert(session, Download, files, key=["artifact_id", "day"], add=["count"])
+    for model, days, name in ((PackageDay, packages, "package_id"), (ChannelDay, channels, "channel_id")):
+        rows = [{name: owner, "day": day, "count": count} for (owner, day), count in sorted(days.items())]
+        upsert(session, model, rows, key=[name, "day"], add=["count"])
+    quick.of(session).each(GROW, [{"package": owner, "more": count} for owner, count in sorted(totals.items())])
 
 
 def downloads_of(session: Session, artifact_ids: list[int]) -> dict[int, int]:

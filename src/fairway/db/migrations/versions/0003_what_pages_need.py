@@ -21,7 +21,7 @@ depends_on = None
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 NAME = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 BATCH = 2_000
-NEEDED = re.compile(r"[a-z0-9_.-]+", re.ASCII)
+NEEDED = re.compile(r"\s*(?:[a-z0-9_./-]+::)?(?!__)([a-z0-9_][a-z0-9_.-]*)", re.ASCII | re.IGNORECASE)
 # the bits of `packages.places`, as they were numbered when this was written
 SUBDIRS = """
     noarch android-32 android-64 android-aarch64 android-armv7a emscripten-wasm32 emscripten-wasm64 freebsd-32 freebsd-64
@@ -171,9 +171,9 @@ def fill_needs() -> None:
 
 
 def names_of(depends: list[str]) -> set[str]:
-    """What match specs begin with; a channel in front of `::` is not a name."""
-    found = (NEEDED.match(spec.split("::")[-1].strip().lower()) for spec in depends if isinstance(spec, str))
-    return {match[0] for match in found if match}
+    """What match specs begin with, behind a channel perhaps; no virtual packages, which are in no channel."""
+    found = (NEEDED.match(spec) for spec in depends if isinstance(spec, str))
+    return {match[1].lower() for match in found if match}
 
 
 def each(statement: str, rows: list[dict[str, object]]) -> None:
@@ -182,8 +182,6 @@ def each(statement: str, rows: list[dict[str, object]]) -> None:
 
 
 def downgrade() -> None:
-    # a file that was yanked is not in the index; one that is not yanked is: back there, it counts as deleted
-    op.execute("UPDATE artifacts SET deleted_at = yanked_at WHERE deleted_at IS NULL AND yanked_at IS NOT NULL")
     for name in ("ix_packages_recent", "ix_packages_updated", "ix_packages_downloads"):
         op.drop_index(name, table_name="packages")
     for table in ("needs", "channel_days", "package_days", "invitations", "setup_codes", "sessions"):

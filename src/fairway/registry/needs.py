@@ -1,0 +1,59 @@
+"""Which packages a package's newest version depends on, so that pages can say who depends on one. By name alone: what
+of it a solver would take is for the solver to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from sqlalchemy import Table, bindparam, delete, insert, select
+from sqlalchemy.orm import Session
+
+from fairway.db import quick
+from fairway.db.models import Need
+from fairway.registry import sweep
+
+# A channel may stand in front; virtual packages (`__glibc`) are in no channel.
+NAME = re.compile(r"\s*(?:[a-z0-9_./-]+::)?(?!__)([a-z0-9_][a-z0-9_.-]*)", re.ASCII | re.IGNORECASE)
+
+TABLE = cast("Table", Need.__table__)
+HAVE = select(Need.package_id, Need.name).where(Need.package_id.in_(bindparam("ids", expanding=True)))
+ADD = insert(TABLE)
+DROP = delete(TABLE).where(TABLE.c.package_id == bindparam("owner"), TABLE.c.name == bindparam("needed"))
+
+
+def names_in(record: Mapping[str, Any]) -> set[str]:
+    """The names in a record's `depends`."""
+    found = (NAME.match(spec) for spec in record.get("depends") or () if isinstance(spec, str))
+    return {match[1].lower() for match in found if match}
+
+
+def write(
+    session: Session,
+    *,
+    fresh: Mapping[int, Iterable[str]] | None = None,
+    exactly: Mapping[int, set[str]] | None = None,
+    also: Mapping[int, set[str]] | None = None,
+) -> None:
+    """The needs of packages, by their ids: of `fresh` ones, which have none; all that others have from now on; what is
+    added to what they have. What is so already, as nearly always, is only looked at.
+    """
+    run = quick.of(session)
+    exactly, also = exactly or {}, also or {}
+    add = [
+        {"package_id": package_id, "name": name} for package_id, names in (fresh or {}).items() for name in sorted(names)
+    ]
+    have: dict[int, set[str]] = {}
+    for ids in sweep.batched([*exactly, *also]):
+        for package_id, name in run.execute(HAVE, {"ids": ids}):
+            have.setdefault(package_id, set()).add(name)
+    drop = []
+    for package_id, names in [*exactly.items(), *also.items()]:
+        before = have.get(package_id, set())
+        add += [{"package_id": package_id, "name": name} for name in sorted(names - before)]
+        if package_id in exactly:
+            drop += [{"owner": package_id, "needed": name} for name in sorted(before - names)]
+    run.each(DROP, drop)
+    run.each(ADD, add)
