@@ -110,8 +110,8 @@ class Channel(Base):
     name: Mapped[str] = mapped_column(Name, unique=True)
     visibility: Mapped[str]
     description: Mapped[str] = mapped_column(default="")
-    readme: Mapped[str] = mapped_column(default="", server_default="")  # Markdown
-    logo: Mapped[bytes | None]  # a small PNG that we encoded
+    readme: Mapped[str] = mapped_column(default="", server_default="", deferred=True)  # Markdown
+    logo: Mapped[bytes | None] = mapped_column(deferred=True)  # a small PNG that we encoded
     allow_v3: Mapped[bool] = mapped_column(default=True)
     allow_overwrite: Mapped[bool] = mapped_column(default=False)
     quota: Mapped[int | None]
@@ -245,7 +245,9 @@ class Package(Base):
     created_at: Mapped[int]
     updated_at: Mapped[int]
     live: Mapped[int] = mapped_column(default=0)  # live files, yanked ones among them
-    places: Mapped[int] = mapped_column(default=0, server_default="0")  # subdirs of the files in the index, one bit each
+    places: Mapped[int] = mapped_column(
+        default=0, server_default="0"
+    )  # subdirs of the files in the index, one bit each
     downloads: Mapped[int] = mapped_column(default=0, server_default="0")  # ever
     # Facts of the newest version in the index, by conda's order, for listings; no version if every file is yanked
     version: Mapped[str] = mapped_column(default="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -18,6 +19,7 @@ from fairway.registry.access import Action
 from fairway.registry.actor import Actor, Role, Scope, Visibility
 
 DESCRIPTION_MAX = 1_000
+README_MAX = 256 << 10  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Change:
 
     visibility: Visibility | None = None
     description: str | None = None
+    readme: str | None = None  # Markdown
     allow_v3: bool | None = None
     allow_overwrite: bool | None = None
 
@@ -82,6 +85,7 @@ def create_channel(
         raise NameTaken(f"The channel name {name} is already in use.")
     channel = Channel(
         name=name,
+        updated_at=now,
         visibility=visibility,
         description=checked_description(description),
         created_at=now,
@@ -102,19 +106,41 @@ def create_channel(
 
 
 def update_channel(session: Session, actor: Actor, name: str, change: Change, *, now: int) -> ChannelView:
-    """Raises: as access.require does for MANAGE; Invalid: a description that is too long."""
+    """Raises: as access.require does for MANAGE; Invalid: a description or README that is too long."""
     channel = access.channel_for(session, actor, Action.MANAGE, name)
-    before = {}
-    for field in ("visibility", "description", "allow_v3", "allow_overwrite"):
+    before: dict[str, Any] = {}
+    for field in ("visibility", "description", "readme", "allow_v3", "allow_overwrite"):
         value = getattr(change, field)
         if field == "description" and value is not None:
             value = checked_description(value)
-        if value is not None and value != getattr(channel, field):
-            before[field] = [getattr(channel, field), value]
+        if field == "readme" and value is not None:
+            value = checked_readme(value)
+        if value is not None and value != (was := getattr(channel, field)):
+            # of a whole text its length says enough
+            before[field] = [len(was), len(value)] if field == "readme" else [was, value]
             setattr(channel, field, value)
     if before:
         audit.note(session, actor, "channel.update", name, now=now, channel_id=channel.id, **before)
     return view(channel)
+
+
+def set_logo(session: Session, actor: Actor, name: str, logo: bytes | None, *, now: int) -> None:
+    """Give a channel a picture, a PNG that `logos.encoded` made, or none. Raises as access.require does for MANAGE."""
+    channel = access.channel_for(session, actor, Action.MANAGE, name)
+    if channel.logo != logo:
+        audit.note(session, actor, "channel.logo", name, now=now, channel_id=channel.id, size=len(logo or b""))
+        channel.logo = logo
+
+
+def logo_of(session: Session, channel_id: int) -> bytes | None:
+    """A channel's picture, a PNG. Who may see it the caller asks."""
+    logo: bytes | None = session.scalar(select(Channel.logo).where(Channel.id == channel_id))
+    return logo
+
+
+def readme_of(session: Session, channel_id: int) -> str:
+    """A channel's README, Markdown that strangers wrote. Who may see it the caller asks."""
+    return session.scalar(select(Channel.readme).where(Channel.id == channel_id)) or ""
 
 
 def set_quota(session: Session, actor: Actor, name: str, quota: int | None, *, now: int) -> None:
@@ -209,6 +235,13 @@ def checked_description(text: str) -> str:
     text = text.strip()
     if len(text) > DESCRIPTION_MAX:
         raise Invalid(f"A description has at most {DESCRIPTION_MAX} characters.", code="description_invalid")
+    return text
+
+
+def checked_readme(text: str) -> str:
+    text = text.replace("\r\n", "\n").replace("\0", "").strip()
+    if len(text.encode(errors="replace")) > README_MAX:
+        raise Invalid(f"A README has at most {README_MAX >> 10} KiB.", code="readme_invalid")
     return text
 
 

@@ -76,9 +76,7 @@ def contents(session: Session, file: FileView, *, folder: str = "", cursor: str 
         else:
             items.append(Item(entry.path, first, entry.size, entry.kind == "s", script))
     begin = int(cursor) if cursor.isdecimal() and len(cursor) < 8 else 0
-    folders = tuple(
-        Folder(f"{inside}{name}", name, files[name], sizes[name], scripts[name]) for name in sorted(files)
-    )
+    folders = tuple(Folder(f"{inside}{name}", name, files[name], sizes[name], scripts[name]) for name in sorted(files))
     following = begin + limit
     return Contents(
         known=bool(entries) or not summary.get("files"),

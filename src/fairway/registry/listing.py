@@ -27,6 +27,7 @@ DAYS = 30
 """How many days a sparkline shows, today being the last."""
 
 RECENT_CHANNELS = 12
+NO_USER = 0
 
 
 class Sort(StrEnum):
@@ -103,7 +104,7 @@ def enter(session: Session, actor: Actor, name: str, action: Action = Action.REA
 
     It takes longer for a channel that is there: whoever answers strangers asks `lookup.View.require` first.
     """
-    mine = and_(Member.channel_id == Channel.id, Member.user_id == (access.NO_CHANNEL if actor.user_id is None else actor.user_id))  # fmt: skip
+    mine = and_(Member.channel_id == Channel.id, Member.user_id == (actor.user_id or NO_USER))
     query = (
         select(
             Channel.id,
@@ -118,8 +119,8 @@ def enter(session: Session, actor: Actor, name: str, action: Action = Action.REA
             Channel.packages,
             Channel.artifacts,
             Channel.size,
-            Channel.readme != "",
-            Channel.logo.is_not(None),
+            (Channel.readme != "").label("has_readme"),
+            Channel.logo.is_not(None).label("has_logo"),
             Member.role,
         )
         .outerjoin(Member, mine)
@@ -129,13 +130,27 @@ def enter(session: Session, actor: Actor, name: str, action: Action = Action.REA
     if row is None:
         access.require(actor, action, None, None)
         raise NotFound
-    *facts, role_text = row
-    role = None if role_text is None else Role.of(role_text)
-    gate = Gate(facts[0], facts[1], Visibility(facts[2]), bool(facts[5]))
+    role = None if row.role is None else Role.of(row.role)
+    gate = Gate(row.id, row.name, Visibility(row.visibility), row.allow_overwrite)
     access.require(actor, action, gate, role)
-    allowed = frozenset(act for act in Action if permitted(actor, act, gate, role))
-    facts[2], facts[12], facts[13] = gate.visibility, bool(facts[12]), bool(facts[13])
-    return Head(*facts, role, allowed)
+    return Head(
+        id=row.id,
+        name=row.name,
+        visibility=gate.visibility,
+        description=row.description,
+        allow_v3=row.allow_v3,
+        allow_overwrite=row.allow_overwrite,
+        quota=row.quota,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        packages=row.packages,
+        artifacts=row.artifacts,
+        size=row.size,
+        has_readme=bool(row.has_readme),
+        has_logo=bool(row.has_logo),
+        role=role,
+        allowed=frozenset(act for act in Action if permitted(actor, act, gate, role)),
+    )
 
 
 def permitted(actor: Actor, action: Action, gate: Gate, role: Role | None) -> bool:
@@ -257,7 +272,7 @@ def packages(
 
 
 def rows_page(
-    session: Session, query: Select[Any], channel: str, sort: Sort, *, cursor: str, limit: int, now: int
+    session: Session, query: Select[*tuple[Any, ...]], channel: str, sort: Sort, *, cursor: str, limit: int, now: int
 ) -> Page[PackageRow]:
     """A page of packages of one channel, `ROW`s."""
     order, key = ORDERS[sort]
@@ -299,7 +314,7 @@ def recently(session: Session, actor: Actor, *, limit: int = 12, now: int) -> li
     """
     latest = select(Channel.id, Channel.name).where(Channel.id.in_(access.visible_to(actor)), Channel.packages > 0)
     latest = latest.order_by(Channel.updated_at.desc(), Channel.id.desc()).limit(RECENT_CHANNELS)
-    names = {channel_id: name for channel_id, name in session.execute(latest)}
+    names = dict(session.execute(latest).tuples().all())
     if not names:
         return []
     order = (Package.updated_at.desc(), Package.id.desc())
@@ -370,7 +385,7 @@ def packages_of(session: Session, channel_id: int, names: Iterable[str]) -> dict
     query = select(Package.name, Package.version).where(
         Package.channel_id == channel_id, Package.live > 0, Package.name.in_(wanted)
     )
-    return {name: version for name, version in session.execute(query)}
+    return dict(session.execute(query).tuples().all())
 
 
 def count_packages(session: Session, channel_id: int) -> int:

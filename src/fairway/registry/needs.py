@@ -43,7 +43,9 @@ def write(
     run = quick.of(session)
     exactly, also = exactly or {}, also or {}
     add = [
-        {"package_id": package_id, "name": name} for package_id, names in (fresh or {}).items() for name in sorted(names)
+        {"package_id": package_id, "name": name}
+        for package_id, names in (fresh or {}).items()
+        for name in sorted(names)
     ]
     have: dict[int, set[str]] = {}
     for ids in sweep.batched([*exactly, *also]):

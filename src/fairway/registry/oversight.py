@@ -297,9 +297,7 @@ def audit(
         query = query.where(Audit.actor == by.strip().lower())
     if action:
         exact = "." in action
-        query = query.where(
-            Audit.action == action if exact else Audit.action.startswith(f"{action}.", autoescape=True)
-        )
+        query = query.where(Audit.action == action if exact else Audit.action.startswith(f"{action}.", autoescape=True))
     if channel:
         named = select(Channel.id).where(Channel.name == channel.strip().lower()).scalar_subquery()
         query = query.where(Audit.channel_id == named)

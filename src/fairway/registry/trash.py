@@ -53,7 +53,7 @@ def channels(session: Session, actor: Actor, *, now: int, keep_ms: int) -> list[
     ]
 
 
-def restorable(actor: Actor, *, now: int, keep_ms: int) -> Select[Any]:
+def restorable(actor: Actor, *, now: int, keep_ms: int) -> Select[*tuple[Any, ...]]:
     # the sweep takes what is older than this, and has perhaps begun
     query = select(Channel).where(Channel.deleted_at >= now - keep_ms)
     if not actor.is_admin:
@@ -83,9 +83,7 @@ def restore_channel(session: Session, actor: Actor, name: str, *, now: int, keep
     return view(channel)
 
 
-def files(
-    session: Session, head: Head, *, cursor: str = "", limit: int = 50, now: int, keep_ms: int
-) -> Page[FileView]:
+def files(session: Session, head: Head, *, cursor: str = "", limit: int = 50, now: int, keep_ms: int) -> Page[FileView]:
     """The deleted files of a channel that can be brought back, the latest first. One statement. Raises: Malformed."""
     query = (
         select(*packages.FILE)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import cast
 
 import orjson
-from sqlalchemy import ColumnElement, Table, delete as remove, insert, select, update
+from sqlalchemy import ColumnElement, Table, insert, select, update
+from sqlalchemy import delete as remove
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
@@ -193,9 +194,7 @@ def yank_all(
     return take_out(session, [artifact for _, artifact in found], now=now)
 
 
-def unyank_all(
-    session: Session, actor: Actor, found: Sequence[tuple[str, Artifact]], *, now: int
-) -> list[Withdrawn]:
+def unyank_all(session: Session, actor: Actor, found: Sequence[tuple[str, Artifact]], *, now: int) -> list[Withdrawn]:
     for subdir, artifact in found:
         note(session, actor, "artifact.unyank", subdir, artifact, now=now, reason=artifact.yank_reason)
         artifact.yanked_at = artifact.yank_reason = None
@@ -252,9 +251,7 @@ def locked_places(session: Session, artifacts: Iterable[Artifact]) -> list[Subdi
     return list(session.scalars(query.execution_options(populate_existing=True)))
 
 
-def changed(
-    session: Session, places: Sequence[Subdir], artifacts: Sequence[Artifact], *, now: int
-) -> list[Withdrawn]:
+def changed(session: Session, places: Sequence[Subdir], artifacts: Sequence[Artifact], *, now: int) -> list[Withdrawn]:
     for place in places:
         place.changed += 1
     session.flush()

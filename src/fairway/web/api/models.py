@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fairway.registry import search
 from fairway.registry.browse import FileView, PackageView
 from fairway.registry.channels import ChannelView
 
@@ -114,6 +115,8 @@ class File(BaseModel):
     size: int
     indexed_timestamp: int
     uploaded_by: str | None
+    yanked: bool
+    yank_reason: str | None
     deleted: bool
     downloads: int
 
@@ -131,6 +134,8 @@ class File(BaseModel):
             size=view.size,
             indexed_timestamp=view.indexed_timestamp,
             uploaded_by=view.uploaded_by,
+            yanked=view.yanked_at is not None,
+            yank_reason=view.yank_reason,
             deleted=view.deleted_at is not None,
             downloads=view.downloads,
         )
@@ -142,11 +147,37 @@ class PackageFiles(BaseModel):
 
 
 class Hit(BaseModel):
+    """`version` is the newest that is not yanked, empty if all are. `match` says how it was found, and `spans` where in
+    the name: from which character to which.
+    """
+
     channel: str
+    visibility: VisibilityName
     name: str
     version: str
     summary: str
+    license: str
+    platforms: list[str]
     downloads: int
+    updated_at: datetime
+    match: Literal["exact", "prefix", "word", "part", "near", "summary"]
+    spans: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, hit: search.Hit) -> Hit:
+        return cls(
+            channel=hit.channel,
+            visibility=hit.visibility.value,
+            name=hit.name,
+            version=hit.version,
+            summary=hit.summary,
+            license=hit.licence,
+            platforms=list(hit.platforms),
+            downloads=hit.downloads,
+            updated_at=moment(hit.updated_at),
+            match=hit.kind.name.lower(),  # type: ignore[arg-type]
+            spans=list(hit.spans),
+        )
 
 
 class Hits(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -57,20 +58,19 @@ def find_packages(
     app: App,
     actor: Who,
     q: Annotated[str, Query(max_length=100, description="What to look for, in names and summaries")],
-    channel: Annotated[str | None, Query(max_length=200)] = None,
-    platform: Annotated[str | None, Query(max_length=32)] = None,
+    channel: Annotated[str | None, Query(max_length=200, description="Only in this channel")] = None,
+    platform: Annotated[str | None, Query(max_length=32, description="Only what installs there")] = None,
+    license: Annotated[  # noqa: A002 - the name of the field everywhere else
+        str | None, Query(max_length=100, description="Only what has this in its licence")
+    ] = None,
+    since: Annotated[datetime | None, Query(description="Only what was published since")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 25,
     cursor: Annotated[str, Query(max_length=20)] = "",
 ) -> Hits:
-    """Search every channel you may read: exact names first, then names that begin so, then words, then any part."""
+    """Search every channel you may read: exact names first, then names that begin so, then words, then any part, then
+    names that are spelt nearly so, then summaries; among equals the most downloaded first.
+    """
+    filters = search.Filters(channel, platform, license, None if since is None else int(since.timestamp() * 1000))
     with app.database.read() as session:
-        hits, following = search.search(
-            session, actor, q, channel=channel, platform=platform, limit=limit, cursor=cursor
-        )
-    return Hits(
-        items=[
-            Hit(channel=hit.channel, name=hit.name, version=hit.version, summary=hit.summary, downloads=hit.downloads)
-            for hit in hits
-        ],
-        cursor=following,
-    )
+        hits, following = search.search(session, actor, q, filters, limit=limit, cursor=cursor)
+    return Hits(items=[Hit.of(hit) for hit in hits], cursor=following)
