@@ -24,9 +24,10 @@ from fairway.conda.record import Section
 from fairway.conda.repodata import key_of
 from fairway.conda.shards import decompressed
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Shard, ShardBytes, Subdir
+from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Shard, ShardBytes, Subdir, Withheld
 from fairway.errors import BlobMissing
 from fairway.registry import flat, sweep
+from fairway.registry.rows import bits_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -36,6 +37,8 @@ else:
 BATCH = 1_000
 NAMES = 100
 PIECE = 1 << 20
+LISTED = Artifact.deleted_at.is_(None) & Artifact.yanked_at.is_(None)
+"""A file that belongs into the index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ def check(database: Database, blobs: BlobStore, *, deep: bool = False) -> Iterat
     """Compare everything. `deep` also reads every file and compares its sha256."""
     yield from check_files(database, blobs, deep=deep)
     yield from check_counts(database)
+    yield from check_listed(database)
     yield from check_records(database)
     with database.read() as session:
         subdirs = session.execute(
@@ -125,15 +129,51 @@ def check_counts(database: Database) -> Iterator[Finding]:
             .tuples()
             .all()
         )
+        counted = select(Package.channel_id, func.count()).where(Package.live > 0).group_by(Package.channel_id)
+        names = dict(session.execute(counted).tuples().all())
+        for channel in session.scalars(select(Channel).where(Channel.deleted_at.is_(None))):
+            if channel.packages != names.get(channel.id, 0):
+                yield Finding(
+                    "error",
+                    channel.name,
+                    f"it counts {channel.packages} packages instead of {names.get(channel.id, 0)}",
+                )
         query = select(Package.id, Package.name, Package.live).join(Channel, Channel.id == Package.channel_id)
         for package_id, name, count in session.execute(query.where(Channel.deleted_at.is_(None))):
             if count != packages.get(package_id, 0):
                 yield Finding("error", name, f"it counts {count} files instead of {packages.get(package_id, 0)}")
 
 
+def check_listed(database: Database) -> Iterator[Finding]:
+    """What packages are listed with is that of their files in the index: the newest version, the platforms."""
+    newest: dict[int, bytes] = {}
+    places: dict[int, int] = {}
+    with database.read() as session:
+        query = (
+            select(Artifact.package_id, Subdir.name, func.max(Artifact.version_key))
+            .join(Subdir, Subdir.id == Artifact.subdir_id)
+            .where(LISTED)
+            .group_by(Artifact.package_id, Subdir.name)
+        )
+        for package_id, subdir, key in session.execute(query):
+            newest[package_id] = max(newest.get(package_id, b""), bytes(key))
+            places[package_id] = places.get(package_id, 0) | bits_of([subdir])
+        packages = (
+            select(Package.id, Package.name, Package.version, Package.version_key, Package.places)
+            .join(Channel, Channel.id == Package.channel_id)
+            .where(Channel.deleted_at.is_(None))
+        )
+        for package_id, name, version, key, bits in session.execute(packages):
+            if bytes(key) != newest.get(package_id, b"") or bool(version) != (package_id in newest):
+                yield Finding("error", name, f"its newest version is said to be {version or 'none'}, which is not so")
+            if bits != places.get(package_id, 0):
+                yield Finding("error", name, "the platforms it is listed for are not those of its files")
+
+
 def check_records(database: Database) -> Iterator[Finding]:
-    """Each live file has its record, and each record its live file."""
-    live = Artifact.deleted_at.is_(None)
+    """Each file that belongs into the index has its record there, and each record its file; each yanked one has its
+    record kept, for when it comes back.
+    """
     together = (
         (Record.subdir_id == Artifact.subdir_id)
         & (Record.section == Artifact.section)
@@ -141,15 +181,23 @@ def check_records(database: Database) -> Iterator[Finding]:
         & (Record.filename == Artifact.filename)
     )
     here = select(Subdir.id).join(Channel, Channel.id == Subdir.channel_id).where(Channel.deleted_at.is_(None))
-    missing = select(Artifact.filename).outerjoin(Record, together).where(live, Record.filename.is_(None))
+    missing = select(Artifact.filename).outerjoin(Record, together).where(LISTED, Record.filename.is_(None))
     missing = missing.where(Artifact.subdir_id.in_(here))
-    extra = select(Record.filename).outerjoin(Artifact, together & live).where(Artifact.id.is_(None))
+    extra = select(Record.filename).outerjoin(Artifact, together & LISTED).where(Artifact.id.is_(None))
     extra = extra.where(Record.subdir_id.in_(here))
+    kept = select(Withheld.artifact_id)
+    yanked = (Artifact.yanked_at.is_not(None), Artifact.deleted_at.is_(None), Artifact.subdir_id.in_(here))
+    lost = select(Artifact.filename).where(*yanked, Artifact.id.not_in(kept))
+    twice = select(Artifact.filename).where(LISTED, Artifact.subdir_id.in_(here), Artifact.id.in_(kept))
     with database.read() as session:
         for filename in session.scalars(missing):
             yield Finding("error", filename, "it has no record to be indexed")
         for filename in session.scalars(extra):
             yield Finding("error", filename, "it has a record, but is no file of its channel")
+        for filename in session.scalars(lost):
+            yield Finding("error", filename, "it was yanked, and its record was not kept: it cannot come back")
+        for filename in session.scalars(twice):
+            yield Finding("error", filename, "it is in the index, and its record is kept as if it were not")
 
 
 def check_index(
@@ -244,10 +292,9 @@ def keys_of(session: Session, subdir_id: int, names: Sequence[str]) -> dict[str,
 
 def build(session: Session, subdir_id: int, subdir: str) -> str:
     """The hash of the repodata.json that these rows make, which is made and not kept."""
-    gone = select(Artifact.filename).where(Artifact.subdir_id == subdir_id, Artifact.deleted_at.is_not(None))
     sha256 = hashlib.sha256()
     parts = partial(flat.parts_of, session, subdir_id)
-    for piece, _ in repodata.documents(subdir, parts, list(session.scalars(gone))):
+    for piece, _ in repodata.documents(subdir, parts, flat.removed_from(session, subdir_id)):
         sha256.update(piece)
     return sha256.hexdigest()
 

@@ -215,23 +215,23 @@ def cards(
         descending=updated,
     )
     days = channel_days(session, [row.id for row in rows], now=now)
-    items = [
-        ChannelCard(
-            name=row.name,
-            visibility=Visibility(row.visibility),
-            description=row.description,
-            packages=row.packages,
-            artifacts=row.artifacts,
-            size=row.size,
-            updated_at=row.updated_at,
-            has_logo=bool(row.has_logo),
-            role=Role.of(row.role) if mine is not None and row.role else None,
-            downloads=sum(days[row.id]),
-            recent=days[row.id],
-        )
-        for row in rows
-    ]
-    return Page(items, following, previous)
+    return Page([card(row, row.role if mine is not None else None, days[row.id]) for row in rows], following, previous)
+
+
+def card(row: Any, role: str | None, days: tuple[int, ...]) -> ChannelCard:
+    return ChannelCard(
+        name=row.name,
+        visibility=Visibility(row.visibility),
+        description=row.description,
+        packages=row.packages,
+        artifacts=row.artifacts,
+        size=row.size,
+        updated_at=row.updated_at,
+        has_logo=bool(row.has_logo),
+        role=Role.of(role) if role else None,
+        downloads=sum(days),
+        recent=days,
+    )
 
 
 # --- packages ------------------------------------------------------------------------------------------------------
