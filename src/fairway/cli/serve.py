@@ -68,6 +68,7 @@ def serve(
     loaded = settings_module.load(options)
     logs.configure(loaded.settings.log_format, loaded.settings.log_level)
     check_address(loaded.settings)
+    check_pages()
     if loaded.settings.workers > 1:
         serve_many(loaded)
         return
@@ -91,6 +92,13 @@ def check_address(settings: Settings) -> None:
             probe.listen(1)
     except OSError as error:
         raise SetupError(f"Nobody can listen on {settings.host} port {settings.port}: {error.strerror}.") from None
+
+
+def check_pages() -> None:
+    """Raises: SetupError: their scripts and styles were not built."""
+    from fairway.web import assets  # noqa: PLC0415 - as below
+
+    assets.bundle()
 
 
 async def serve_one(app: Fairway) -> None:
