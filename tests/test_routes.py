@@ -12,7 +12,7 @@ from fairway.web.app import Dispatch
 from fairway.web.visit import Visits
 from tests.support.builders import conda_package
 
-# READ, UPLOAD, ...: access.require on the channel; "list": only what access.visible_to lets through; "key": a known
+# READ, UPLOAD, ...: access.require on the channel; "list": only what access.visible_to lets through; "trash": only what registry.trash.restorable does; "key": a known
 # actor and what registry.channels.create_channel asks; "open": nothing of anybody is in the answer.
 DECISIONS = {
     ("GET", "/"): "list",
@@ -23,6 +23,7 @@ DECISIONS = {
     ("GET", "/api/v1/channels/{channel}"): "READ",
     ("PATCH", "/api/v1/channels/{channel}"): "MANAGE",
     ("DELETE", "/api/v1/channels/{channel}"): "MANAGE",
+    ("POST", "/api/v1/channels/{channel}/restore"): "trash",
     ("GET", "/api/v1/channels/{channel}/members"): "SEE_MEMBERS",
     ("PUT", "/api/v1/channels/{channel}/members/{user}"): "MANAGE",
     ("DELETE", "/api/v1/channels/{channel}/members/{user}"): "MANAGE",
@@ -30,6 +31,11 @@ DECISIONS = {
     ("GET", "/api/v1/channels/{channel}/packages/{name}"): "READ",
     ("GET", "/api/v1/channels/{channel}/artifacts/{subdir}/{filename}"): "READ",
     ("DELETE", "/api/v1/channels/{channel}/artifacts/{subdir}/{filename}"): "DELETE",
+    ("POST", "/api/v1/channels/{channel}/artifacts/{subdir}/{filename}/restore"): "DELETE",
+    ("PUT", "/api/v1/channels/{channel}/artifacts/{subdir}/{filename}/yank"): "YANK",
+    ("DELETE", "/api/v1/channels/{channel}/artifacts/{subdir}/{filename}/yank"): "YANK",
+    ("PUT", "/api/v1/channels/{channel}/packages/{name}/versions/{version}/yank"): "YANK",
+    ("DELETE", "/api/v1/channels/{channel}/packages/{name}/versions/{version}/yank"): "YANK",
     ("PUT", "/api/v1/channels/{channel}/artifacts/{filename}"): "UPLOAD",
     ("PUT", "/api/v1/channels/{channel}/artifacts/{subdir}/{filename}"): "UPLOAD",
     ("POST", "/api/v1/upload/{channel:path}"): "UPLOAD",
@@ -43,7 +49,7 @@ DECISIONS = {
     ("GET", "/static/*"): "open",
     ("GET", "/styleguide"): "open",
 }
-ON_A_CHANNEL = {"READ", "MANAGE", "SEE_MEMBERS", "UPLOAD", "DELETE", "REINDEX"}
+ON_A_CHANNEL = {"READ", "MANAGE", "SEE_MEMBERS", "UPLOAD", "DELETE", "YANK", "REINDEX", "trash"}
 
 
 def router(site):

@@ -99,6 +99,11 @@ class Settings(BaseModel):
         return f"{'https' if self.tls_certificate else 'http'}://{host}:{self.port}"
 
     @property
+    def keep_ms(self) -> int:
+        """How long what was deleted is kept."""
+        return self.keep_days * 86_400_000
+
+    @property
     def database(self) -> str:
         return self.database_url or f"sqlite:///{self.data.absolute() / 'fairway.db'}"
 

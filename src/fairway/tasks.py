@@ -28,6 +28,6 @@ def handlers(app: Fairway) -> dict[str, Callable[[str], None]]:
 
 def run_sweep(app: Fairway) -> None:
     """Throw away what was deleted or superseded long enough ago, and what died uploads left in staging."""
-    swept = sweep(app.database, app.blobs, now=app.now(), keep_ms=app.settings.keep_days * DAY_MS)
+    swept = sweep(app.database, app.blobs, now=app.now(), keep_ms=app.settings.keep_ms)
     staged = app.staging.sweep(STAGED_SECONDS)
     log.info("sweep", channels=swept.channels, files=swept.files, objects=swept.objects, staged=staged)

@@ -131,8 +131,25 @@ def test_channels_are_made_changed_listed_and_deleted(cli):
     lab = next(row for row in cli("channel", "list", "--json").json if row["name"] == "lab")
     assert (lab["quota"], lab["visibility"], lab["description"]) == (None, "internal", "The lab")
     assert cli("channel", "delete", "open", stdin="n\n").status == 1
-    assert cli("channel", "delete", "open", "--yes").stdout == "Deleted open.\n"
+    said = "Deleted open. For 7 days 'fairway channel restore open' brings it back.\n"
+    assert cli("channel", "delete", "open", "--yes").stdout == said
     assert sorted(row["name"] for row in cli("channel", "list", "--json").json) == ["inside", "lab"]
+    assert cli("channel", "restore", "open").stdout == "open is back.\n"
+    assert sorted(row["name"] for row in cli("channel", "list", "--json").json) == ["inside", "lab", "open"]
+    assert cli("channel", "restore", "open").status == 1
+
+
+def test_files_and_versions_are_yanked_and_come_back(cli, tmp_path):
+    for subdir in ("noarch", "linux-64"):
+        assert cli("upload", "lab", write(tmp_path, conda_package("demo", subdir=subdir)), "--local").status == 0
+    for what in ("noarch/demo-1.0-h0_0.conda", "demo/1.0"):
+        assert cli("yank", "lab", what, "--reason", "broken").stdout == f"{what} is yanked from lab.\n"
+        assert cli("unyank", "lab", what).stdout == f"{what} is in the index of lab again.\n"
+        assert cli("unyank", "lab", what).status == 1
+    for wrong in ("demo", "/x", "x/", "noarch/a/b", "noarch/none-1-0.conda"):
+        assert cli("yank", "lab", wrong, "--reason", "broken").status == 1
+    assert cli("yank", "lab", "demo/1.0", "--reason", " ").status == 1
+    assert cli("fsck").status == 0
 
 
 def test_members_are_given_roles(cli):
@@ -231,7 +248,7 @@ def test_doctor_checks_the_machine(cli, tmp_path):
     assert done.status == 0, done.stdout
     lines = done.stdout.splitlines()[1:]
     assert [line.split(":")[0] for line in lines] == [
-        "  good  database", "  good  storage", "  good  room", "  good  reading packages", "  good  address",
+        "  good  database", "  good  search", "  good  storage", "  good  room", "  good  reading packages", "  good  address",
     ]  # fmt: skip
     assert list((tmp_path / "data" / "blobs" / "index").rglob("*.json/*")) == []  # its probe is gone
     done = cli("doctor", env={"FAIRWAY_MAX_FILE_SIZE": str(1 << 60)})

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import select, update
 
 from fairway.db.models import Channel, Shard, Subdir, User
-from fairway.registry import channels
+from fairway.registry import channels, withdraw
 from fairway.registry.actor import CONSOLE, Role
 from tests.support.builders import conda_package
 from tests.support.site import bearer
@@ -78,17 +78,20 @@ class Matrix(World):
         changes = method in CHANGES and "{channel" in path
         channel = self.copy_of(visibility) if changes else f"the-{visibility}"
         filename, data = conda_package("fresh", f"1.{next(self.numbers)}") if changes else conda_package("base")
-        if method in {"DELETE", "POST"} and "{subdir}" in path and visibility != "missing":
-            assert self.site.put(channel, (filename, data), self.admin).status_code == 201
+        if visibility != "missing":
+            self.prepare(method, path, channel, (filename, data))
         filled = (
             path.replace("{channel:path}", channel).replace("{channel}", channel).replace("{subdir}", "noarch")
-            .replace("{filename}", filename).replace("{name}", "base").replace("{user}", "viewer").replace("*", "mark.svg")
+            .replace("{filename}", filename).replace("{name}", "fresh" if changes else "base")
+            .replace("{version}", filename.split("-")[1]).replace("{user}", "viewer").replace("*", "mark.svg")
             .replace("{package}", "base-1.0-h0_0.conda").replace("{shard}", self.shard(visibility))
         )  # fmt: skip
         key = self.keys[caller]
         body: dict[str, Any] = {}
         if path.endswith("/search"):
             body["params"] = {"q": "base"}
+        elif path.endswith("/yank"):
+            body["json"] = {"reason": "broken"}
         elif "/artifacts/" in path and method == "PUT":
             body["content"] = data
         elif "/upload/" in path:
@@ -96,7 +99,7 @@ class Matrix(World):
         elif method in {"PATCH", "PUT", "POST"}:
             made = f"made-{next(self.fresh_names)}"
             body["json"] = {"name": made} if path == "/api/v1/channels" else {"role": "viewer", "description": "x"}
-        if path.startswith("/api/v1/channels") and method in {"PATCH", "PUT"} and "json" in body:
+        if path.startswith("/api/v1/channels") and method in {"PATCH", "PUT"} and "json" in body and "/yank" not in path:
             body["json"] = {"role": "viewer"} if "members" in path else {"description": "x"}
         answer = self.site.client.request(
             method, filled, headers=bearer(key) if key else {}, follow_redirects=False, **body
@@ -106,6 +109,20 @@ class Matrix(World):
             letters = (("p", "the-public"), ("i", "the-internal"), ("s", "the-private"))
             shown = "".join(letter for letter, name in letters if name in answer.text)
         return f"{answer.status_code}{shown}"
+
+    def prepare(self, method: str, path: str, channel: str, package: tuple[str, bytes]) -> None:
+        """Make what is asked about: a file there, or yanked, or deleted; a deleted channel."""
+        yanks = path.endswith("/yank")
+        if yanks or (method in {"DELETE", "POST"} and "{subdir}" in path):
+            assert self.site.put(channel, package, self.admin).status_code == 201
+        with self.site.app.database.write() as session:
+            here = (session, CONSOLE, channel, "noarch", package[0])
+            if yanks and method == "DELETE":
+                withdraw.yank(*here, "broken", now=self.site.app.now())
+            elif path.endswith("{filename}/restore"):
+                withdraw.delete(*here, now=self.site.app.now())
+            elif path.endswith("{channel}/restore"):
+                channels.delete_channel(session, CONSOLE, channel, now=self.site.app.now())
 
     def shard(self, visibility: str) -> str:
         """The hash of the package's shard in that channel; of the private one for the channel that is not there."""

@@ -95,7 +95,7 @@ def probes():
                 yield (
                     path.replace("{channel:path}", channel).replace("{channel}", channel).replace("{subdir}", "noarch")
                     .replace("{filename}", filename).replace("{package}", filename).replace("{name}", name)
-                    .replace("{user}", "canaryuser").replace("*", "mark.svg").replace("{shard}", "a" * 64)
+                    .replace("{version}", "1.0").replace("{user}", "canaryuser").replace("*", "mark.svg").replace("{shard}", "a" * 64)
                 )  # fmt: skip
 
 

@@ -22,6 +22,8 @@ COMMANDS = {
     "serve": "serve",
     "worker": "serve",
     "upload": "upload",
+    "yank": "withdrawing",
+    "unyank": "withdrawing",
     **dict.fromkeys(("fsck", "reindex", "sweep", "backup", "restore", "doctor"), "maintain"),
 }
 

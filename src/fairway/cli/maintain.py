@@ -23,10 +23,10 @@ from fairway.errors import FairwayError
 from fairway.registry import backup as registry_backup
 from fairway.registry import channels, index
 from fairway.registry import fsck as registry_fsck
+from fairway.registry import search as registry_search
 from fairway.registry import sweep as registry_sweep
 from fairway.registry.actor import CONSOLE
 from fairway.settings import Settings
-from fairway.tasks import DAY_MS
 
 config = typer.Typer(help="The server's settings.", no_args_is_help=True)
 
@@ -92,14 +92,13 @@ def sweep(
 ) -> None:
     """Throw away what was deleted or superseded long enough ago. The server does this by itself every hour."""
     with opened(data) as app:
-        keep_ms = app.settings.keep_days * DAY_MS
         if unknown:
             found = registry_sweep.retire_unknown(app.database, app.blobs, now=app.now())
             print(
                 f"{len(found)} objects ({sum(entry.size for entry in found)} bytes) that nothing refers to will be swept in "
                 f"{app.settings.keep_days} days."
             )
-        swept = registry_sweep.sweep(app.database, app.blobs, now=app.now(), keep_ms=keep_ms)
+        swept = registry_sweep.sweep(app.database, app.blobs, now=app.now(), keep_ms=app.settings.keep_ms)
     print(f"Swept {swept.channels} channels, {swept.files} files, {swept.objects} objects.")
     if swept.failed:
         print(f"The store did not delete {swept.failed} objects; they are tried again in a day.", file=sys.stderr)
@@ -176,6 +175,7 @@ def doctor(data: DataOption = None) -> None:
 def checks(app: Fairway) -> list[tuple[str, Callable[[], str]]]:
     return [
         ("database", lambda: database_state(app)),
+        ("search", lambda: search_state(app)),
         ("storage", lambda: storage_state(app)),
         ("room", lambda: room_state(app)),
         ("reading packages", lambda: reading_state(app)),
@@ -186,6 +186,16 @@ def checks(app: Fairway) -> list[tuple[str, Callable[[], str]]]:
 def database_state(app: Fairway) -> str:
     app.database.ping()
     return f"{app.database.url.get_backend_name()} at schema {migrate.current(app.database)}"
+
+
+def search_state(app: Fairway) -> str:
+    with app.database.read() as session:
+        if registry_search.has_index(session):
+            return "an index of all words"
+    return (
+        "without an index of words: PostgreSQL's extension pg_trgm was not allowed, so that search looks at every package. "
+        "An administrator of the database can mend that: docs/how-to/run-a-server.md"
+    )
 
 
 def storage_state(app: Fairway) -> str:

@@ -34,6 +34,8 @@ class ChannelView:
     allow_overwrite: bool
     quota: int | None
     created_at: int
+    updated_at: int  # when its files last changed
+    packages: int
     artifacts: int
     size: int
 
@@ -91,6 +93,7 @@ def create_channel(
         created_at=now,
         allow_v3=True,
         allow_overwrite=False,
+        packages=0,
         artifacts=0,
         size=0,
     )
@@ -255,6 +258,8 @@ def view(channel: Channel) -> ChannelView:
         allow_overwrite=channel.allow_overwrite,
         quota=channel.quota,
         created_at=channel.created_at,
+        updated_at=channel.updated_at,
+        packages=channel.packages,
         artifacts=channel.artifacts,
         size=channel.size,
     )

@@ -16,7 +16,7 @@ from enum import IntEnum
 from typing import Any
 
 from rapidfuzz.distance import OSA
-from sqlalchemy import ColumnElement, Select, and_, column, func, or_, select, table
+from sqlalchemy import ColumnElement, Select, and_, column, func, or_, select, table, text
 from sqlalchemy.orm import Session
 
 from fairway.conda.text import has_control
@@ -80,18 +80,18 @@ class Filters:
 def search(
     session: Session,
     actor: Actor,
-    text: str,
+    asked: str,
     filters: Filters = Filters(),
     *,
     limit: int = 25,
     cursor: str = "",
 ) -> tuple[list[Hit], str | None]:
     """The best matches, and the cursor of the next page if there is one. Raises: Malformed: a cursor we never gave."""
-    terms = text.lower().split()[:TERMS_MAX]
+    terms = asked.lower().split()[:TERMS_MAX]
     if cursor and not (cursor.isdecimal() and cursor.isascii()):
         raise Malformed("The cursor is not one this server gave.", code="cursor_invalid")
     begin = int(cursor or 0)
-    if not terms or has_control(text) or begin > 2 * CANDIDATES:
+    if not terms or has_control(asked) or begin > 2 * CANDIDATES:
         return [], None
     if filters.channel is not None and not access.readable(session, actor, filters.channel):
         # not asked of a channel that is hidden: the more it holds, the longer that would take
@@ -242,6 +242,13 @@ def words_of(session: Session) -> Like | Words:
     return Words() if session.get_bind().dialect.name == "sqlite" else Like()
 
 
+def has_index(session: Session) -> bool:
+    """Whether this database has one: PostgreSQL may not have been allowed to."""
+    if session.get_bind().dialect.name == "sqlite":
+        return True
+    return session.scalar(text("SELECT to_regclass('ix_packages_name_trigrams')")) is not None
+
+
 class Like:
     """PostgreSQL: LIKE, which its trigram indexes answer."""
 
@@ -292,8 +299,8 @@ def matching(columns: str, operator: str, parts: Iterable[str]) -> ColumnElement
     return Package.id.in_(select(WORDS.c.rowid).where(WORDS.c.package_words.op("MATCH")(asked)))
 
 
-def contains(text: Any, term: str) -> ColumnElement[bool]:
-    """`text` holds `term` as it is: its % and _ are no wildcards."""
+def contains(value: Any, term: str) -> ColumnElement[bool]:
+    """`value` holds `term` as it is: its % and _ are no wildcards."""
     escaped = term.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    condition: ColumnElement[bool] = text.like(f"%{escaped}%", escape="\\")
+    condition: ColumnElement[bool] = value.like(f"%{escaped}%", escape="\\")
     return condition

@@ -33,8 +33,13 @@ class NewChannel(Strict):
 class ChannelChange(Strict):
     visibility: VisibilityName | None = None
     description: Annotated[str | None, Field(max_length=1_000)] = None
+    readme: Annotated[str | None, Field(max_length=262_144, description="Markdown")] = None
     allow_v3: bool | None = None
     allow_overwrite: bool | None = None
+
+
+class Yank(Strict):
+    reason: Annotated[str, Field(max_length=500, description="One line that people read where the file was")]
 
 
 class NewMember(Strict):
@@ -54,9 +59,11 @@ class Channel(BaseModel):
     description: str
     allow_v3: bool
     allow_overwrite: bool
+    packages: int
     artifacts: int
     size: int
     created_at: datetime
+    updated_at: datetime
 
     @classmethod
     def of(cls, view: ChannelView, base: str) -> Channel:
@@ -67,9 +74,11 @@ class Channel(BaseModel):
             description=view.description,
             allow_v3=view.allow_v3,
             allow_overwrite=view.allow_overwrite,
+            packages=view.packages,
             artifacts=view.artifacts,
             size=view.size,
             created_at=moment(view.created_at),
+            updated_at=moment(view.updated_at),
         )
 
 
@@ -146,9 +155,16 @@ class PackageFiles(BaseModel):
     files: list[File]
 
 
+class Span(BaseModel):
+    """Some characters of a text: from `begin`, counted from 0, to before `end`."""
+
+    begin: int
+    end: int
+
+
 class Hit(BaseModel):
     """`version` is the newest that is not yanked, empty if all are. `match` says how it was found, and `spans` where in
-    the name: from which character to which.
+    the name.
     """
 
     channel: str
@@ -161,7 +177,7 @@ class Hit(BaseModel):
     downloads: int
     updated_at: datetime
     match: Literal["exact", "prefix", "word", "part", "near", "summary"]
-    spans: list[tuple[int, int]]
+    spans: list[Span]
 
     @classmethod
     def of(cls, hit: search.Hit) -> Hit:
@@ -176,7 +192,7 @@ class Hit(BaseModel):
             downloads=hit.downloads,
             updated_at=moment(hit.updated_at),
             match=hit.kind.name.lower(),  # type: ignore[arg-type]
-            spans=list(hit.spans),
+            spans=[Span(begin=begin, end=end) for begin, end in hit.spans],
         )
 
 

@@ -11,7 +11,7 @@ from fairway.registry import browse, search, withdraw
 from fairway.registry.access import Action
 from fairway.web.api.bodies import JsonRoute
 from fairway.web.api.channels import ChannelPath, Cursor, Limit
-from fairway.web.api.models import File, Hit, Hits, Package, PackageFiles, Packages
+from fairway.web.api.models import File, Hit, Hits, Package, PackageFiles, Packages, Yank
 from fairway.web.deps import App, Who, allow, may_search
 
 router = APIRouter(tags=["packages"], route_class=JsonRoute)
@@ -49,6 +49,58 @@ def delete_artifact(app: App, actor: Who, channel: ChannelPath, subdir: str, fil
     allow(app, actor, Action.DELETE, channel)
     with app.database.write() as session:
         withdraw.delete(session, actor, channel, subdir, filename, now=app.now())
+    app.publisher.poke()
+    return Response(status_code=204)
+
+
+@router.post("/api/v1/channels/{channel}/artifacts/{subdir}/{filename}/restore", status_code=204)
+def restore_artifact(app: App, actor: Who, channel: ChannelPath, subdir: str, filename: str) -> Response:
+    """Put a file back that was deleted some days ago at most."""
+    allow(app, actor, Action.DELETE, channel)
+    with app.database.write() as session:
+        withdraw.undelete(session, actor, channel, subdir, filename, now=app.now(), keep_ms=app.settings.keep_ms)
+    app.publisher.poke()
+    return Response(status_code=204)
+
+
+@router.put("/api/v1/channels/{channel}/artifacts/{subdir}/{filename}/yank", status_code=204)
+def yank_artifact(app: App, actor: Who, channel: ChannelPath, subdir: str, filename: str, body: Yank) -> Response:
+    """Take a file out of the index for a reason, and keep it for those who name it: clients do not choose it any more,
+    lock files that have it work on. Of a file that is yanked already, change the reason.
+    """
+    allow(app, actor, Action.YANK, channel)
+    with app.database.write() as session:
+        withdraw.yank(session, actor, channel, subdir, filename, body.reason, now=app.now())
+    app.publisher.poke()
+    return Response(status_code=204)
+
+
+@router.delete("/api/v1/channels/{channel}/artifacts/{subdir}/{filename}/yank", status_code=204)
+def unyank_artifact(app: App, actor: Who, channel: ChannelPath, subdir: str, filename: str) -> Response:
+    """Put a yanked file back into the index, with the record it had."""
+    allow(app, actor, Action.YANK, channel)
+    with app.database.write() as session:
+        withdraw.unyank(session, actor, channel, subdir, filename, now=app.now())
+    app.publisher.poke()
+    return Response(status_code=204)
+
+
+@router.put("/api/v1/channels/{channel}/packages/{name}/versions/{version}/yank", status_code=204)
+def yank_version(app: App, actor: Who, channel: ChannelPath, name: str, version: str, body: Yank) -> Response:
+    """Yank every file of a version."""
+    allow(app, actor, Action.YANK, channel)
+    with app.database.write() as session:
+        withdraw.yank_version(session, actor, channel, name, version, body.reason, now=app.now())
+    app.publisher.poke()
+    return Response(status_code=204)
+
+
+@router.delete("/api/v1/channels/{channel}/packages/{name}/versions/{version}/yank", status_code=204)
+def unyank_version(app: App, actor: Who, channel: ChannelPath, name: str, version: str) -> Response:
+    """Put every yanked file of a version back into the index."""
+    allow(app, actor, Action.YANK, channel)
+    with app.database.write() as session:
+        withdraw.unyank_version(session, actor, channel, name, version, now=app.now())
     app.publisher.poke()
     return Response(status_code=204)
 
