@@ -48,6 +48,7 @@ DECISIONS = {
     ("GET", "/metrics"): "open",
     ("GET", "/static/*"): "open",
     ("GET", "/styleguide"): "open",
+    ("GET", "/docs/api"): "open",
 }
 ON_A_CHANNEL = {"READ", "MANAGE", "SEE_MEMBERS", "UPLOAD", "DELETE", "YANK", "REINDEX", "trash"}
 

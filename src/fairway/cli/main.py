@@ -24,6 +24,7 @@ COMMANDS = {
     "upload": "upload",
     "yank": "withdrawing",
     "unyank": "withdrawing",
+    "demo": "demo",
     **dict.fromkeys(("fsck", "reindex", "sweep", "backup", "restore", "doctor"), "maintain"),
 }
 

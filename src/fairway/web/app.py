@@ -25,7 +25,7 @@ from fairway.web.errors import INTERNAL, headers_for, problem, problem_body, unr
 from fairway.web.files import Files
 from fairway.web.limits import Limits
 from fairway.web.metrics import Metrics
-from fairway.web.pages import home, styleguide
+from fairway.web.pages import home, reference, styleguide
 from fairway.web.paths import What
 from fairway.web.protection import Protection
 from fairway.web.reply import Reply
@@ -68,7 +68,7 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
     api.state.fairway, api.state.metrics = app, metrics
     api.state.limits = Limits(app.settings)
     api.state.readiness = health.Readiness(app)
-    for module in (native, prefix, channels, packages, health, home, styleguide):
+    for module in (native, prefix, channels, packages, health, home, styleguide, reference):
         api.include_router(module.router)
     assets.bundle()  # without it there are no pages: said now, not to the first who asks
     api.mount("/static", assets.Assets())
