@@ -12,7 +12,7 @@ from tests.browser.looking import findings, too_wide
 FIRST_VISIT = 150_000  # bytes on the wire
 
 
-@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize("width", [320, 360, 1440])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_and_nothing_sticks_out(look, theme, width):
     page = look("/styleguide", theme=theme, width=width)
