@@ -99,7 +99,12 @@ class Matrix(World):
         elif method in {"PATCH", "PUT", "POST"}:
             made = f"made-{next(self.fresh_names)}"
             body["json"] = {"name": made} if path == "/api/v1/channels" else {"role": "viewer", "description": "x"}
-        if path.startswith("/api/v1/channels") and method in {"PATCH", "PUT"} and "json" in body and "/yank" not in path:
+        if (
+            path.startswith("/api/v1/channels")
+            and method in {"PATCH", "PUT"}
+            and "json" in body
+            and "/yank" not in path
+        ):
             body["json"] = {"role": "viewer"} if "members" in path else {"description": "x"}
         answer = self.site.client.request(
             method, filled, headers=bearer(key) if key else {}, follow_redirects=False, **body
