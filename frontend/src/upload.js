@@ -1,7 +1,7 @@
 // The drop zone of ui.dropzone: many files, a bar each, then the facts that were found or the sentence why a file was refused.
 //
 // What the server is asked, for each file (the address is the form's data-upload, such as /channels/lab/upload/file):
-//   POST ADDRESS?filename=NAME
+//   POST ADDRESS?filename=NAME, and &force=true if the form has a tick "force" that is set
 //   X-CSRF-Token: the form's token      Accept: application/json      Content-Type: application/octet-stream
 //   and the bytes of the file as the body, as they are. (No multipart: the server streams them, and 2 GB cost no memory.)
 // What it answers:
@@ -46,8 +46,15 @@ class Sending {
 
   send() {
     return new Promise((done) => {
+      const hopeless = this.hopeless();
+      if (hopeless) {
+        done(this.failed(hopeless, false));
+        return;
+      }
       const request = new XMLHttpRequest(); // fetch does not tell how far it is
-      request.open("POST", `${this.form.dataset.upload}?filename=${encodeURIComponent(this.file.name)}`);
+      const query = new URLSearchParams({ filename: this.file.name });
+      if (this.form.elements.force?.checked) query.set("force", "true");
+      request.open("POST", `${this.form.dataset.upload}?${query}`);
       request.setRequestHeader("X-CSRF-Token", this.form.elements.csrf?.value ?? "");
       request.setRequestHeader("Accept", "application/json");
       request.setRequestHeader("Content-Type", "application/octet-stream");
@@ -56,6 +63,14 @@ class Sending {
       request.onerror = () => done(this.failed("The connection broke off. The file was not taken; send it again."));
       request.send(this.file);
     });
+  }
+
+  // What the server would refuse before it has read it. It reads on for a while after a refusal, but of a large file not to the
+  // end, and a browser that is cut off never sees why.
+  hopeless() {
+    if (!/\.(conda|tar\.bz2)$/.test(this.file.name)) return "A conda package file's name ends in '.conda' or '.tar.bz2'.";
+    const most = Number(this.form.dataset.most || Infinity);
+    return this.file.size > most ? `The file is larger than ${size(most)}, which is the limit here.` : "";
   }
 
   progress(loaded, total) {
@@ -89,18 +104,17 @@ class Sending {
     announce(`${this.file.name} is in`);
   }
 
-  failed(sentence) {
+  failed(sentence, mayHelp = true) {
     this.row.classList.add("upload-bad");
     this.state.textContent = "not taken";
     const more = element("p", "upload-more", sentence);
-    const again = element("button", "button button-plain button-small", "Send again");
+    const again = element("button", "button button-plain button-small upload-again", "Send again");
     again.type = "button";
     again.addEventListener("click", () => {
       this.row.remove();
       queue(this.form, [this.file]);
     });
-    this.bar.replaceWith(more, again);
-    again.classList.add("upload-again");
+    this.bar.replaceWith(more, ...(mayHelp ? [again] : []));
     announce(`${this.file.name} was not taken: ${sentence}`);
   }
 }

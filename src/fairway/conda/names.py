@@ -57,7 +57,7 @@ RESERVED_CHANNEL_NAMES: frozenset[str] = _words(
     "about admin assets auth channel channels dashboard docs explore help home invitations legal login logout",
     "me new notices notifications org organisation organisations organization organizations orgs package",
     "packages privacy profile search security settings setup signin signout signup static styleguide terms",
-    "tokens upload uploads user users",
+    "tokens trash upload uploads user users",
 )
 """A channel is the first path segment of the host, so it shares its names with everything else there."""
 

@@ -213,12 +213,18 @@ def set_member(session: Session, actor: Actor, name: str, user: str, role: Role 
     )
 
 
-def list_members(session: Session, actor: Actor, name: str) -> list[MemberView]:
+def list_members(
+    session: Session, actor: Actor, name: str, *, after: str = "", limit: int | None = None, only: str | None = None
+) -> list[MemberView]:
+    """By name; `after` is the last one of the page before, `only` the one that is wanted. Raises as access.require does
+    for SEE_MEMBERS.
+    """
     channel = access.channel_for(session, actor, Action.SEE_MEMBERS, name)
     query = select(User.name, Member.role, Member.added_at).join(User, User.id == Member.user_id)
-    return [
-        MemberView(*row) for row in session.execute(query.where(Member.channel_id == channel.id).order_by(User.name))
-    ]
+    query = query.where(Member.channel_id == channel.id, User.name > after)
+    if only is not None:
+        query = query.where(User.name == only)
+    return [MemberView(*row) for row in session.execute(query.order_by(User.name).limit(limit))]
 
 
 def show(session: Session, actor: Actor, name: str) -> ChannelView:

@@ -56,6 +56,10 @@ class Published:
     sha256: str
     size: int
     indexed_timestamp: int
+    name: str
+    version: str
+    build: str
+    depends: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
 

@@ -422,7 +422,7 @@ def outcome(
     home: Home, writing: Writing, *, indexed_at: int, change: int, created: bool, indexed: bool = True
 ) -> Published:
     subdir, filename = writing.submission.place
-    digest = writing.received.digest
+    facts, digest = writing.received.facts, writing.received.digest
     return Published(
         channel=home.gate.name,
         subdir=subdir,
@@ -435,7 +435,11 @@ def outcome(
         sha256=digest.sha256,
         size=digest.size,
         indexed_timestamp=indexed_at,
-        warnings=writing.received.facts.warnings,
+        name=facts.name,
+        version=facts.version,
+        build=facts.build,
+        depends=tuple(facts.record.get("depends", ())),
+        warnings=facts.warnings,
     )
 
 
