@@ -237,6 +237,7 @@ class Package(Base):
         Index("ix_packages_updated", "channel_id", "updated_at"),
         Index("ix_packages_downloads", "channel_id", "downloads"),
         Index("ix_packages_name", "name"),
+        Index("ix_packages_most", "downloads"),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)

@@ -32,6 +32,9 @@ FEW = 5
 NEAR_MIN = 4  # letters: of three, one wrong is another word
 TERMS_MAX = 8
 LAST_LETTER = "\U0010ffff"
+MOST_DOWNLOADED = 3_000
+AMONG_MOST = Package.id.in_(select(Package.id).order_by(Package.downloads.desc()).limit(MOST_DOWNLOADED))
+"""Where the best of what is common are found at once: whoever is not among these is downloaded less."""
 WORDS = table("package_words", column("rowid"), column("package_words"))
 
 
@@ -141,26 +144,40 @@ def found(session: Session, scope: Candidates, terms: Sequence[str], *, most: in
     ]
     hits: dict[int, Ranked] = {}
 
-    def take(which: ColumnElement[bool], *first: Any, limit: int = CANDIDATES) -> None:
-        query = scope.where(which).order_by(*first, Package.downloads.desc(), Package.name, Channel.name).limit(limit)
+    def take(*which: ColumnElement[bool], limit: int = CANDIDATES) -> None:
+        # negated: else the database walks through all packages in this order, hoping to find so many soon
+        query = scope.where(*which).order_by(-Package.downloads, Package.name, Channel.name).limit(limit)
         for row in session.execute(query):
             ranked = None if row.id in hits else rank(row, terms, heads)
             if ranked is not None:
                 hits[row.id] = ranked
 
-    begins = or_(*(and_(Package.name >= head, Package.name < head + LAST_LETTER) for head in heads))
-    take(begins, Package.name.in_(heads).desc(), limit=max(most, FEW))
-    if len(hits) >= most:
-        return hits.values()
     words = words_of(session)
+    take(Package.name.in_(heads))
+    # one after the other here and below: SQLite would look at every row for an OR
+    for head in heads:
+        if len(head) <= 3:
+            take(AMONG_MOST, begins(head), limit=most)
+        if len(hits) < most:
+            take(begins(head), limit=most)
+    if len(hits) >= most or all(len(term) < 3 for term in terms):
+        return hits.values()
     take(words.named(terms))
     if len(hits) < FEW and len(terms) == 1 and len(terms[0]) >= NEAR_MIN:
         size = len(terms[0])
         slack = tolerance(size)
-        take(and_(words.nearly(terms[0]), func.length(Package.name).between(size - slack, size + slack)))
-    if len(hits) < most and any(len(term) >= 3 for term in terms):
+        for alike in (begins(terms[0][:2]), words.named([terms[0][-3:]])):  # few errors are in both places
+            take(func.length(Package.name).between(size - slack, size + slack), alike)
+    if len(hits) < most:
+        take(AMONG_MOST, Like().anywhere(terms), limit=most)
+    if len(hits) < most:
         take(words.anywhere(terms))
     return hits.values()
+
+
+def begins(head: str) -> ColumnElement[bool]:
+    """Names that begin so: a range of their index."""
+    return and_(Package.name >= head, Package.name < head + LAST_LETTER)
 
 
 def rank(row: Any, terms: Sequence[str], heads: Sequence[str]) -> Ranked | None:
@@ -256,10 +273,6 @@ class Like:
         """Names that hold all terms."""
         return and_(*(contains(Package.name, term) for term in terms))
 
-    def nearly(self, term: str) -> ColumnElement[bool]:
-        """Names that begin with the same letter, or share three letters in a row."""
-        return or_(like_it(term), *(contains(Package.name, part) for part in trigrams(term)))
-
     def anywhere(self, terms: Sequence[str]) -> ColumnElement[bool]:
         """Packages that hold all terms in name or summary."""
         summary = func.lower(Package.summary)
@@ -274,28 +287,20 @@ class Words(Like):
     def named(self, terms: Sequence[str]) -> ColumnElement[bool]:
         parts = [part for term in terms for part in trigrams(term)]
         holds = super().named(terms)
-        return and_(matching("name", "AND", parts), holds) if parts else holds
-
-    def nearly(self, term: str) -> ColumnElement[bool]:
-        return or_(like_it(term), matching("name", "OR", trigrams(term)))
+        return and_(matching("name", parts), holds) if parts else holds
 
     def anywhere(self, terms: Sequence[str]) -> ColumnElement[bool]:
-        return matching("name summary", "AND", [part for term in terms for part in trigrams(term)])
-
-
-def like_it(term: str) -> ColumnElement[bool]:
-    """A typing error is seldom in the first letter."""
-    return and_(Package.name >= term[0], Package.name < term[0] + LAST_LETTER)
+        return matching("name summary", [part for term in terms for part in trigrams(term)])
 
 
 def trigrams(term: str) -> list[str]:
     return list(dict.fromkeys(term[begin : begin + 3] for begin in range(len(term) - 2)))
 
 
-def matching(columns: str, operator: str, parts: Iterable[str]) -> ColumnElement[bool]:
-    """Packages whose columns hold these trigrams, all or any."""
+def matching(columns: str, parts: Iterable[str]) -> ColumnElement[bool]:
+    """Packages whose columns hold all these trigrams."""
     quoted = ('"' + part.replace('"', '""') + '"' for part in parts)
-    asked = f"{{{columns}}} : ({f' {operator} '.join(quoted)})"
+    asked = f"{{{columns}}} : ({' AND '.join(quoted)})"
     return Package.id.in_(select(WORDS.c.rowid).where(WORDS.c.package_words.op("MATCH")(asked)))
 
 

@@ -71,6 +71,7 @@ def upgrade() -> None:
     mine = sa.text("package_id IS NOT NULL")
     op.create_index("ix_audit_package_id", "audit", ["package_id"], sqlite_where=mine, postgresql_where=mine)
     op.create_index("ix_packages_name", "packages", ["name"])
+    op.create_index("ix_packages_most", "packages", ["downloads"])
     if op.get_bind().dialect.name == "sqlite":
         op.execute(WORDS)
         op.execute("INSERT INTO package_words (package_words) VALUES ('rebuild')")
@@ -125,6 +126,7 @@ def downgrade() -> None:
         f"WHERE id IN (SELECT package_id FROM artifacts WHERE {yanked})"
     )
     op.execute(f"UPDATE artifacts SET deleted_at = yanked_at WHERE {yanked}")  # noqa: S608 - our own words
+    op.drop_index("ix_packages_most", table_name="packages")
     op.drop_index("ix_packages_name", table_name="packages")
     op.drop_index("ix_audit_package_id", table_name="audit")
     op.drop_table("withheld")
