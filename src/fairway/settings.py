@@ -63,6 +63,10 @@ class Settings(BaseModel):
     uploads_per_minute: int = Field(
         0, ge=0, description="Uploads of one key in a minute, three times as many at once; 0: any number"
     )
+    sign_up: Literal["open", "invitation", "closed"] = Field(
+        "invitation",
+        description="Who may make an account: everybody, whom an administrator invited, or nobody but the administrators",
+    )
     trusted_proxies: str = Field(
         "", description="Addresses and networks of your own proxies, with commas: their X-Forwarded-For is believed"
     )

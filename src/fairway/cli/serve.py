@@ -21,7 +21,6 @@ from fairway import settings as settings_module
 from fairway.app import Fairway
 from fairway.cli.context import DataOption
 from fairway.errors import SetupError
-from fairway.registry import accounts
 from fairway.settings import Loaded, Settings
 
 log = structlog.get_logger("fairway.serve")
@@ -236,15 +235,16 @@ def worker(data: DataOption = None, config: ConfigOption = None) -> None:
 def greet(app: Fairway) -> None:
     """Say where the page is; on an empty server also what to do first, in commands that can be copied."""
     settings = app.settings
-    with app.database.read() as session:
-        empty = accounts.count_users(session) == 0
+    code = app.new_setup_code()
     print(f"\n  Fairway {settings.url}   data in {settings.data}\n")
-    if empty:
+    if code is not None:
         me = settings_module.command_name()
         default = settings.data == Settings.model_fields["data"].default
         option = "" if default else f" --data {shlex.quote(str(settings.data))}"
         print(
-            "  Nobody has an account yet. In a second terminal:\n\n"
+            "  Nobody has an account yet. Make yours, within the hour, at\n\n"
+            f"    {settings.url}/setup   with the code   {code}\n\n"
+            "  or in a second terminal:\n\n"
             f"    {me} user create admin --email you@example.org --admin{option}\n"
             f"    {me} channel create my-channel --owner admin --private{option}\n"
             f"    KEY=$({me} token create --user admin --name laptop --scope upload{option})\n"

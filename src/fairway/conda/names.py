@@ -54,7 +54,7 @@ RESERVED_CHANNEL_NAMES: frozenset[str] = _words(
     # browsers and crawlers
     "favicon.ico robots.txt sitemap.xml security.txt humans.txt manifest.webmanifest manifest.json index.html",
     # pages and their parts
-    "about admin assets auth channel channels dashboard docs explore help home invitations legal login logout",
+    "about admin assets auth channel channels confirm dashboard docs explore help home invitations legal login logout",
     "me new notices notifications org organisation organisations organization organizations orgs package",
     "packages privacy profile search security settings setup signin signout signup static styleguide terms",
     "tokens trash upload uploads user users",

@@ -18,7 +18,7 @@ from fairway.db import quick
 from fairway.db.models import Artifact, Channel, Pointer, Subdir
 from fairway.db.upsert import insert_missing
 from fairway.errors import ArtifactExists, FairwayError, FeatureOff, NotAllowed, QuotaExceeded
-from fairway.registry import access, rows, sweep, tokens
+from fairway.registry import access, rows, sessions, sweep
 from fairway.registry.access import Action, Gate
 from fairway.registry.actor import Actor, Role, Visibility
 from fairway.registry.publish import Published, Submission
@@ -138,7 +138,7 @@ def authorise(session: Session, home: Home | None, submission: Submission, calle
     caller = callers.get(submission.actor)
     if caller is None:
         reads = quick.of(session)
-        actor = tokens.still(reads, submission.actor, now=submission.now)
+        actor = sessions.still(reads, submission.actor, now=submission.now)
         role = None if gate is None else access.role_in(reads, actor, gate.id)
         caller = callers[submission.actor] = Caller(actor, role)
     access.require(caller.actor, Action.UPLOAD, gate, caller.role)

@@ -188,13 +188,10 @@ def set_member(session: Session, actor: Actor, name: str, user: str, role: Role 
     found = session.scalar(select(User).where(User.name == user))
     if found is None:
         raise NotFound(f"There is no user {user!r}.")
+    hold(session, channel.id)
     member = session.get(Member, (channel.id, found.id))
-    if member is not None and member.role == Role.OWNER.text and role is not Role.OWNER:
-        owners = select(func.count()).where(Member.channel_id == channel.id, Member.role == Role.OWNER.text)
-        if session.scalar(owners) == 1:
-            raise Invalid(
-                f"{user} is the last owner of {name}: give the channel another owner first.", code="last_owner"
-            )
+    if member is not None and role is not Role.OWNER:
+        require_another_owner(session, channel, member, user)
     if role is None:
         if member is not None:
             session.delete(member)
@@ -211,6 +208,75 @@ def set_member(session: Session, actor: Actor, name: str, user: str, role: Role 
         channel_id=channel.id,
         role=role.text if role else None,
     )
+
+
+def leave(session: Session, actor: Actor, name: str, *, now: int) -> None:
+    """Give one's own role in a channel up.
+
+    Raises: as access.require does for READ; NotFound: no member; Invalid: the channel would lose its last owner.
+    """
+    channel = access.channel_for(session, actor, Action.READ, name)
+    require_person(actor)
+    hold(session, channel.id)
+    member = session.get(Member, (channel.id, actor.user_id))
+    if member is None:
+        raise NotFound(f"You are no member of {name}.")
+    require_another_owner(session, channel, member, actor.name)
+    session.delete(member)
+    audit.note(session, actor, "member.leave", actor.name, now=now, channel_id=channel.id, role=member.role)
+
+
+def transfer(session: Session, actor: Actor, name: str, user: str, *, now: int) -> None:
+    """Make a member the owner instead of oneself, who stays as a maintainer. Other owners stay what they are, and so does
+    an administrator who does this for somebody.
+
+    Raises: as access.require does for MANAGE; Invalid: not a member, or already what the channel would be given.
+    """
+    channel = access.channel_for(session, actor, Action.MANAGE, name)
+    hold(session, channel.id)
+    heir = session.scalar(
+        select(Member)
+        .join(User, User.id == Member.user_id)
+        .where(Member.channel_id == channel.id, User.name == user, User.suspended_at.is_(None))
+    )
+    if heir is None:
+        raise Invalid(f"{user} is no member of {name}: invite them first.", code="member_missing")
+    if heir.user_id == actor.user_id:
+        raise Invalid("You cannot give the channel to yourself.", code="member_missing")
+    mine = None if actor.user_id is None else session.get(Member, (channel.id, actor.user_id))
+    heir.role = Role.OWNER.text
+    if mine is not None and mine.role == Role.OWNER.text:
+        mine.role = Role.MAINTAINER.text
+    audit.note(session, actor, "channel.transfer", user, now=now, channel_id=channel.id)
+
+
+def hold(session: Session, channel_id: int) -> None:
+    """One change of a channel's members at a time: two owners who leave at once must not both see the other."""
+    session.execute(select(Channel.id).where(Channel.id == channel_id).with_for_update())
+
+
+def require_another_owner(session: Session, channel: Channel, member: Member, user: str) -> None:
+    """Raises: Invalid: this one, who is to be none any more, is the last."""
+    if member.role != Role.OWNER.text:
+        return
+    owners = select(func.count()).where(Member.channel_id == channel.id, Member.role == Role.OWNER.text)
+    if session.scalar(owners) == 1:
+        raise Invalid(
+            f"{user} is the last owner of {channel.name}: give the channel another owner first.", code="last_owner"
+        )
+
+
+def require_person(actor: Actor) -> None:
+    """Pass for who may do this for themselves. Raises: NotAllowed."""
+    if actor.user_id is None or actor.scope < Scope.ADMIN or actor.channels is not None:
+        raise NotAllowed("To do this, use an API key with the scope 'admin' that is not bound to channels.")
+
+
+def names_of_member(session: Session, actor: Actor, *, limit: int) -> list[str]:
+    """The channels somebody is a member of, by name."""
+    query = select(Channel.name).join(Member, Member.channel_id == Channel.id)
+    query = query.where(Member.user_id == actor.user_id, Channel.deleted_at.is_(None))
+    return list(session.scalars(query.order_by(Channel.name).limit(limit)))
 
 
 def list_members(

@@ -15,10 +15,12 @@ from fairway.db import quick
 from fairway.db.engine import Database
 from fairway.db.models import Artifact, Channel, ChannelDay, Download, Package, PackageDay
 from fairway.db.upsert import upsert
-from fairway.registry import tokens
+from fairway.registry import sessions, tokens
+from fairway.registry.actor import Actor
 
 DAY_MS = 86_400_000
 BATCH = 500
+REMEMBERED = 50_000
 Day = tuple[int, int]  # what was downloaded, and when in days
 
 GROW = (
@@ -29,11 +31,14 @@ GROW = (
 
 
 class Counts:
-    """What has been seen since the last flush: downloads by artifact and day, and when each API key was last used."""
+    """What has been seen since the last flush: downloads by artifact and day, and when each API key and each session was
+    last used.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._downloads: Counter[tuple[int, int]] = Counter()
+        # a key's id, or a session's below zero
         self._used: dict[int, int] = {}
         self._written: dict[int, int] = {}
 
@@ -41,11 +46,13 @@ class Counts:
         with self._lock:
             self._downloads[artifact_id, now // DAY_MS] += 1
 
-    def used(self, token_id: int, *, now: int) -> None:
-        if now - self._written.get(token_id, 0) < tokens.USED_EVERY_MS:
+    def used(self, actor: Actor, *, now: int) -> None:
+        """Somebody asked for something, with whatever they asked with."""
+        which = actor.token_id or -(actor.session_id or 0)
+        if not which or now - self._written.get(which, 0) < tokens.USED_EVERY_MS:
             return
         with self._lock:
-            self._used[token_id] = now
+            self._used[which] = now
 
     def flush(self, database: Database) -> int:
         """Add everything up, some in each transaction; how many rows that was. Nothing is lost or counted twice if one
@@ -62,18 +69,25 @@ class Counts:
                 times = dict(islice(used.items(), BATCH))
                 with database.write() as session:
                     add_downloads(session, counts)
-                    tokens.mark_used(session, times)
-                self._written.update(times)
+                    tokens.mark_used(session, {which: at for which, at in times.items() if which > 0})
+                    sessions.mark_seen(session, {-which: at for which, at in times.items() if which < 0})
+                self._remember(times)
                 for place in counts:
                     del downloads[place]
-                for token_id in times:
-                    del used[token_id]
+                for which in times:
+                    del used[which]
         except BaseException:
             with self._lock:
                 self._downloads.update(downloads)
                 self._used = {**used, **self._used}
             raise
         return total
+
+    def _remember(self, times: Mapping[int, int]) -> None:
+        self._written.update(times)
+        if len(self._written) > REMEMBERED:
+            latest = max(self._written.values())
+            self._written = {which: at for which, at in self._written.items() if latest - at < tokens.USED_EVERY_MS}
 
 
 def add_downloads(session: Session, counts: Mapping[tuple[int, int], int]) -> None:

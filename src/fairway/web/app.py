@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit
 
@@ -21,11 +21,14 @@ from fairway import errors, tasks
 from fairway.app import Fairway
 from fairway.web import assets, health, openapi
 from fairway.web.api import channels, packages
-from fairway.web.errors import INTERNAL, headers_for, problem, problem_body, unreadable
+from fairway.web.cookies import Cookies
+from fairway.web.deps import Elsewhere
+from fairway.web.errors import INTERNAL, headers_for, problem_body, unreadable
 from fairway.web.files import Files
 from fairway.web.limits import Limits
 from fairway.web.metrics import Metrics
-from fairway.web.pages import home, reference, styleguide
+from fairway.web.pages import entry, home, mine, mistakes, reference, styleguide
+from fairway.web.pages.forms import see_other
 from fairway.web.paths import What
 from fairway.web.protection import Protection
 from fairway.web.reply import Reply
@@ -66,17 +69,24 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
         lifespan=lifespan,
     )
     api.state.fairway, api.state.metrics = app, metrics
+    api.state.cookies = Cookies(app.settings.url)
     api.state.limits = Limits(app.settings)
     api.state.readiness = health.Readiness(app)
-    for module in (native, prefix, channels, packages, health, home, styleguide, reference):
+    for module in (native, prefix, channels, packages, health, home, styleguide, reference, entry, mine):
         api.include_router(module.router)
+    api.include_router(entry.inside)
     assets.bundle()  # without it there are no pages: said now, not to the first who asks
     api.mount("/static", assets.Assets())
     add_error_handlers(api, app.settings.url)
     openapi.describe(api)
     url = app.settings.url
     protection = Protection(https=url.startswith("https:"))
-    return Visits(Dispatch(api, Files(app, protection), url=url), url=url, protection=protection, metrics=metrics)
+    dispatch = Dispatch(api, Files(app, protection), url=url)
+
+    async def refused(scope: Scope, receive: Receive, error: errors.FairwayError) -> Response:
+        return await mistakes.answer(Request({**scope, "app": api}, receive), error, realm=url)
+
+    return Visits(dispatch, url=url, protection=protection, metrics=metrics, refused=refused)
 
 
 class Dispatch:
@@ -143,17 +153,22 @@ async def not_here(scope: Scope, receive: Receive, send: Send, detail: str) -> N
 
 
 def add_error_handlers(api: FastAPI, realm: str) -> None:
-    def refused(_: Request, error: Exception) -> Response:
+    async def refused(request: Request, error: Exception) -> Response:
         if not isinstance(error, errors.FairwayError):
             raise error
-        return problem(error, realm=realm)
+        return await mistakes.answer(request, error, realm=realm)
 
-    def invalid(_: Request, error: Exception) -> Response:
+    async def invalid(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):
             raise error
-        return problem(unreadable(error), realm=realm)
+        return await mistakes.answer(request, unreadable(error), realm=realm)
 
-    def http(_: Request, error: Exception) -> Response:
+    def elsewhere(request: Request, error: Exception) -> Response:
+        if not isinstance(error, Elsewhere):
+            raise error
+        return see_other(request, error.path)
+
+    async def http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         code = {404: "not_found", 405: "method_not_allowed"}.get(status, "request_invalid")
         sentences = {
@@ -162,11 +177,16 @@ def add_error_handlers(api: FastAPI, realm: str) -> None:
         }
         detail = sentences.get(status) or str(getattr(error, "detail", ""))
         headers = headers_for(status, realm) | dict(getattr(error, "headers", None) or {})
+        if mistakes.wanted(request):
+            return await mistakes.mistake(request, status, code, detail, headers)
         return Response(problem_body(status, code, detail), status, headers, media_type="application/problem+json")
 
-    def failed(_: Request, __: Exception) -> Response:
+    async def failed(request: Request, _: Exception) -> Response:
         # the exception goes on to Visits, which logs it
         status = HTTPStatus.INTERNAL_SERVER_ERROR
+        if mistakes.wanted(request):
+            with suppress(Exception):  # what failed may be what pages are made with
+                return await mistakes.mistake(request, status, "internal", INTERNAL, headers_for(status, realm))
         body = problem_body(status, "internal", INTERNAL)
         return Response(body, status, headers_for(status, realm), media_type="application/problem+json")
 
@@ -174,3 +194,4 @@ def add_error_handlers(api: FastAPI, realm: str) -> None:
     api.add_exception_handler(errors.FairwayError, refused)
     api.add_exception_handler(RequestValidationError, invalid)
     api.add_exception_handler(HTTPException, http)
+    api.add_exception_handler(Elsewhere, elsewhere)

@@ -8,9 +8,10 @@ from fastapi.responses import HTMLResponse
 from fairway.registry import accounts, browse, channels
 from fairway.registry.access import Action
 from fairway.web.deps import App, Who, allow
+from fairway.web.pages.forms import PageRoute
 from fairway.web.pages.render import page
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 PACKAGES_SHOWN = 200
 
