@@ -12,8 +12,10 @@ from fairway.web.app import Dispatch
 from fairway.web.visit import Visits
 from tests.support.builders import conda_package
 
-# READ, UPLOAD, ...: access.require on the channel; "list": only what access.visible_to lets through; "trash": only what registry.trash.restorable does; "key": a known
-# actor and what registry.channels.create_channel asks; "open": nothing of anybody is in the answer.
+# READ, UPLOAD, ...: access.require on the channel; "list": only what access.visible_to lets through; "trash": only what
+# registry.trash.restorable does; "key": a known actor and what registry.channels.create_channel asks; "open": nothing of
+# anybody is in the answer; "person": somebody who is signed in with a browser, about what is their own; "form": whoever was
+# given the form; "code": whoever has the secret.
 DECISIONS = {
     ("GET", "/"): "list",
     ("GET", "/channels/{channel}"): "READ",
@@ -49,6 +51,32 @@ DECISIONS = {
     ("GET", "/static/*"): "open",
     ("GET", "/styleguide"): "open",
     ("GET", "/docs/api"): "open",
+    ("GET", "/login"): "open",
+    ("GET", "/setup"): "open",
+    ("GET", "/signup"): "open",
+    ("POST", "/login"): "form",
+    ("POST", "/setup"): "form",
+    ("POST", "/signup"): "form",
+    ("GET", "/invitations/{code}"): "code",
+    **{
+        (method, path): "person"
+        for path, methods in {
+            "/confirm": "GET POST",
+            "/invitations": "GET",
+            "/invitations/{which}/accept": "POST",
+            "/invitations/{which}/decline": "POST",
+            "/logout": "POST",
+            "/settings": "GET POST",
+            "/settings/keys": "GET",
+            "/settings/keys/new": "GET POST",
+            "/settings/keys/{token_id}/revoke": "GET POST",
+            "/settings/password": "GET POST",
+            "/settings/sessions": "GET",
+            "/settings/sessions/end-others": "POST",
+            "/settings/sessions/{session_id}/end": "POST",
+        }.items()
+        for method in methods.split()
+    },
 }
 ON_A_CHANNEL = {"READ", "MANAGE", "SEE_MEMBERS", "UPLOAD", "DELETE", "YANK", "REINDEX", "trash"}
 
@@ -113,6 +141,7 @@ def test_what_is_not_a_file_is_kept_by_no_cache(site):
     assert site.put("lab", conda_package("demo"), key).status_code == 201
     for method, path in DECISIONS:
         place = {"channel": "lab", "name": "demo", "subdir": "noarch", "filename": "demo-1.0-h0_0.conda"}
+        place |= {"code": "x", "token_id": 1}
         if method == "GET" and "*" not in path:
             answer = site.get(path.format(**place), key)
             assert answer.headers["cache-control"] == "no-store", path

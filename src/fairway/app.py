@@ -97,7 +97,7 @@ class Fairway:
         an account. The ones before are void.
         """
         with self.database.write() as session:
-            code = setup.begin(session, now=self.now())
+            code = setup.new_code(session, now=self.now())
         self.setup_code_file.unlink(missing_ok=True)
         if code is not None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW

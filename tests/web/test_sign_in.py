@@ -33,10 +33,8 @@ def give_password(site, name, digest):
         session.execute(update(User).where(User.name == name).values(password_hash=digest))
 
 
-def sign_in(browser, name="ada", password=PASSWORD, next=None):
-    path = "/login" if next is None else f"/login?next={next}"
-    fields = {"name": name, "password": password, **({} if next is None else {"next": next})}
-    return browser.post("/login", fields, form=path)
+def sign_in(browser, name="ada", password=PASSWORD, *, then="/"):
+    return browser.post("/login", {"name": name, "password": password, "next": then})
 
 
 def audited(site):
@@ -47,7 +45,7 @@ def audited(site):
 def test_a_password_signs_in_and_out(ada):
     browser = ada.browser()
     assert browser.get("/settings").headers["location"] == "/login?next=%2Fsettings"
-    answer = sign_in(browser, next="/settings")
+    answer = sign_in(browser, then="/settings")
     assert (answer.status_code, answer.headers["location"]) == (303, "/settings")
     assert "ada" in browser.page("/settings").text
     assert browser.page("/channels/lab").named("h1")
@@ -123,7 +121,9 @@ def test_a_planted_session_is_not_taken_over(ada):
 def dead(site, secret):
     browser = site.browser()
     browser.take(secret)
-    return browser.get("/settings").status_code == 303 and site.app.lookup.view().actor(secret, rows=True).user_id is None
+    return (
+        browser.get("/settings").status_code == 303 and site.app.lookup.view().actor(secret, rows=True).user_id is None
+    )
 
 
 def test_whatever_ends_a_session_ends_it_at_once(ada):

@@ -242,8 +242,9 @@ def greet(app: Fairway) -> None:
         default = settings.data == Settings.model_fields["data"].default
         option = "" if default else f" --data {shlex.quote(str(settings.data))}"
         print(
-            "  Nobody has an account yet. Make yours, within the hour, at\n\n"
-            f"    {settings.url}/setup   with the code   {code}\n\n"
+            "  Nobody has an account yet. Make yours within the hour\n\n"
+            f"  at      {settings.url}/setup\n"
+            f"  with    {code}\n\n"
             "  or in a second terminal:\n\n"
             f"    {me} user create admin --email you@example.org --admin{option}\n"
             f"    {me} channel create my-channel --owner admin --private{option}\n"

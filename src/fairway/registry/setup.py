@@ -30,7 +30,7 @@ def wanted(session: Session) -> bool:
     return accounts.count_users(session) == 0
 
 
-def begin(session: Session, *, now: int) -> str | None:
+def new_code(session: Session, *, now: int) -> str | None:
     """A new code, after which no older one works; none if somebody has an account."""
     session.execute(delete(SetupCode))
     if not wanted(session):

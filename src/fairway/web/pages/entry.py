@@ -62,7 +62,7 @@ def login(request: Request, app: App, actor: Visitor, form: Sent) -> Response:
     if credential is not None:
         renewed = passwords.hashed(password) if passwords.outdated(credential.kept or "") else None
         sign_in = partial(accounts.sign_in, credential=credential, renewed=renewed)
-        secret = begin(request, app, actor, sign_in)
+        secret = start(request, app, actor, sign_in)
         if secret is not None:
             return entered(request, secret, own_path(form.value("next")))
     form.refuse("password", WRONG)
@@ -85,7 +85,7 @@ def tried(request: Request, app: Fairway, name: str, password: str) -> Credentia
     return None
 
 
-def begin(request: Request, app: Fairway, actor: Actor, sign_in: accounts.SignIn) -> str | None:
+def start(request: Request, app: Fairway, actor: Actor, sign_in: accounts.SignIn) -> str | None:
     """Sign somebody in, in place of who was signed in with this browser; the secret."""
     agent = request.headers.get("user-agent", "")
     with app.database.write() as session:
@@ -154,13 +154,14 @@ def setup_page(request: Request, app: App) -> Response:
 def set_up(request: Request, app: App, actor: Visitor, form: Sent) -> Response:
     """Make the first administrator, for who knows the code that the server printed. Raises: NotFound, RateLimited."""
     limits_of(request).passwords.take("setup code", counted(request))
+    code = form.value("code")
     try:
         with app.database.read() as session:
-            setup.check(session, form.value("code"), now=app.now())
+            setup.check(session, code, now=app.now())
         details = filled_in(request, form)
         if details is not None:
-            finish = partial(setup.finish, code=form.value("code"), **details)
-            secret = begin(request, app, actor, accounts.first_time(finish))
+            finish = partial(setup.finish, code=code, **details)
+            secret = start(request, app, actor, accounts.first_time(finish))
             app.setup_code_file.unlink(missing_ok=True)
             return entered(request, secret or "", HOME)
     except (Invalid, NameTaken) as error:
@@ -235,7 +236,7 @@ def signup(request: Request, app: App, actor: Visitor, form: Sent) -> Response:
         details = filled_in(request, form)
         if details is not None:
             made = partial(invitations.sign_up, mode=app.settings.sign_up, code=code or None, **details)
-            secret = begin(request, app, actor, accounts.first_time(made))
+            secret = start(request, app, actor, accounts.first_time(made))
             on = "/invitations" if asked is not None and asked.channel is not None else HOME
             return entered(request, secret or "", on)
     except (Invalid, NameTaken) as error:
