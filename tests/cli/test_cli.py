@@ -71,7 +71,7 @@ def test_users_are_made_and_listed(cli):
     ]  # fmt: skip
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", rows[0]["created"])
     table = cli("user", "list").stdout
-    assert table.splitlines()[0].split() == ["name", "email", "admin", "created"]
+    assert table.splitlines()[0].split() == ["name", "email", "admin", "created", "suspended"]
     assert "bob@example.org" in table
 
 

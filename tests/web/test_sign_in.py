@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select, update
 
 from fairway.db.models import Audit, BrowserSession, User
-from fairway.registry import accounts, passwords, sessions
+from fairway.registry import accounts, administer, passwords, sessions
 from fairway.registry.actor import CONSOLE
 from tests.support.browser import FORM, OWN
 from tests.support.builders import conda_package
@@ -69,7 +69,7 @@ def test_a_wrong_password_a_wrong_name_and_a_suspended_user_are_told_the_same(ad
     ada.user("bob")
     give_password(ada, "bob", digest)
     with ada.app.database.write() as session:
-        accounts.suspend(session, CONSOLE, "bob", now=ada.app.now())
+        administer.suspend(session, CONSOLE, "bob", now=ada.app.now())
     told = set()
     for name, password in (("ada", WRONG), ("nobody", PASSWORD), ("bob", PASSWORD), ("admin", PASSWORD), ("x", "")):
         answer = sign_in(ada.browser(), name, password)
@@ -134,7 +134,7 @@ def test_whatever_ends_a_session_ends_it_at_once(ada):
     for end in (
         lambda session, actor: sessions.end(session, actor, actor.session_id, now=2),
         lambda session, actor: sessions.end_all(session, CONSOLE, actor.user_id, now=2),
-        lambda session, actor: accounts.suspend(session, CONSOLE, "ada", now=2),
+        lambda session, actor: administer.suspend(session, CONSOLE, "ada", now=2),
         lambda session, actor: accounts.set_password(session, CONSOLE, "ada", "x", now=2),
         lambda session, actor: session.execute(update(User).where(User.name == "ada").values(suspended_at=1)),
     ):
@@ -145,7 +145,7 @@ def test_whatever_ends_a_session_ends_it_at_once(ada):
             end(session, actor)
         assert dead(ada, secret)
         with ada.app.database.write() as session:
-            accounts.resume(session, CONSOLE, "ada", now=3)
+            administer.resume(session, CONSOLE, "ada", now=3)
     # the last one was suspended past us: its session was not ended, and lives again with its user
     assert not dead(ada, secret)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fairway.cli.context import Column, DataOption, JsonOption, listing, moment, opened
-from fairway.registry import accounts, invitations, passwords, sessions
+from fairway.registry import accounts, administer, invitations, passwords, sessions
 from fairway.registry import tokens as registry_tokens
 from fairway.registry.actor import CONSOLE, Scope
 
@@ -91,7 +91,7 @@ def set_password(name: NameArgument, password_stdin: StdinOption = False, data: 
 def suspend(name: NameArgument, data: DataOption = None) -> None:
     """Keep somebody out at once: browsers, keys, password. What they made stays."""
     with opened(data) as app, app.database.write() as session:
-        accounts.suspend(session, CONSOLE, name, now=app.now())
+        administer.suspend(session, CONSOLE, name, now=app.now())
     print(f"{name.lower()} is suspended.")
 
 
@@ -99,7 +99,7 @@ def suspend(name: NameArgument, data: DataOption = None) -> None:
 def resume(name: NameArgument, data: DataOption = None) -> None:
     """Let somebody in again who was suspended."""
     with opened(data) as app, app.database.write() as session:
-        accounts.resume(session, CONSOLE, name, now=app.now())
+        administer.resume(session, CONSOLE, name, now=app.now())
     print(f"{name.lower()} can sign in again.")
 
 

@@ -21,7 +21,7 @@ from fairway.demo.calendar import BEFORE_DAYS, DAY_MS, YEAR_DAYS, Shelved, downl
 from fairway.demo.catalogue import FEW_RELEASES, KINDS, REMOVED, YANKED, Pack, shelf
 from fairway.demo.people import CHANNELS, DELETED, PEOPLE, ROBOT, Home
 from fairway.errors import SetupError
-from fairway.registry import accounts, channels, publish, statistics, tokens, withdraw
+from fairway.registry import accounts, channels, passwords, publish, statistics, tokens, withdraw
 from fairway.registry.actor import CONSOLE, Actor, Role, Scope
 
 SEED = 2026
@@ -87,7 +87,7 @@ class Filling:
             kept = None
             if person.password:
                 password = self.done.passwords[person.name] = "-".join(secrets.token_hex(3) for _ in range(4))
-                kept = accounts.hashed(password)
+                kept = passwords.hashed(password)
             with self.app.database.write() as session:
                 view = accounts.create_user(
                     session, CONSOLE, person.name, email=f"{person.name}@saltmarsh.example", password_hash=kept,

@@ -14,7 +14,7 @@ from fairway.db.models import User
 from fairway.db.upsert import added
 from fairway.errors import Invalid, NameTaken, NotAllowed, NotFound
 from fairway.registry import audit, sessions
-from fairway.registry.actor import Actor, Scope
+from fairway.registry.actor import Actor
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
 EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,190}")
@@ -157,33 +157,6 @@ def first_time(make: Make) -> SignIn:
     return start
 
 
-def suspend(session: Session, actor: Actor, name: str, *, now: int) -> None:
-    """Keep somebody out: keys and sessions are dead at once. What they made stays.
-
-    Raises: NotAllowed: no administrator. NotFound. Invalid: nobody would be left to administer this server.
-    """
-    require_admin(actor)
-    user = found(session, name)
-    if user.suspended_at is not None:
-        return
-    if user.is_admin and not actor.console:
-        others = select(func.count()).where(User.is_admin, User.suspended_at.is_(None), User.id != user.id)
-        if not session.scalar(others):
-            raise Invalid(f"{user.name} is the last administrator here.", code="last_admin")
-    user.suspended_at = now
-    audit.note(session, actor, "user.suspend", user.name, now=now)
-    sessions.end_all(session, actor, user.id, now=now)
-
-
-def resume(session: Session, actor: Actor, name: str, *, now: int) -> None:
-    """Let somebody in again: with a password as before, and keys that did not end meanwhile."""
-    require_admin(actor)
-    user = found(session, name)
-    if user.suspended_at is not None:
-        user.suspended_at = None
-        audit.note(session, actor, "user.resume", user.name, now=now)
-
-
 def user_named(session: Session, name: str) -> UserView:
     """Raises: NotFound."""
     user = session.scalar(select(User).where(User.name == name.strip().lower(), User.suspended_at.is_(None)))
@@ -213,11 +186,6 @@ def found(session: Session, name: str) -> User:
     if user is None:
         raise NotFound(f"There is no user {name!r}.")
     return user
-
-
-def require_admin(actor: Actor) -> None:
-    if not actor.console and (not actor.is_admin or actor.scope < Scope.ADMIN or actor.channels is not None):
-        raise NotAllowed("That is for the administrators of this server.")
 
 
 def checked_name(name: str) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, aliased
 
 from fairway.db.models import Channel, Invitation, Member, User
 from fairway.errors import Invalid, NotAllowed, NotFound
-from fairway.registry import access, accounts, audit, channels
+from fairway.registry import access, accounts, audit, channels, oversight
 from fairway.registry.access import Action
 from fairway.registry.accounts import UserView
 from fairway.registry.actor import CONSOLE, Actor, Role
@@ -93,7 +93,7 @@ def invite(session: Session, actor: Actor, channel: str, who: str, role: Role, *
 
 def invite_to_server(session: Session, actor: Actor, email: str | None, *, now: int) -> Sent:
     """Let somebody make an account; the address is only what the form begins with. Raises: NotAllowed; Invalid."""
-    accounts.require_admin(actor)
+    oversight.require_admin(actor)
     email = None if not email else accounts.checked_email(email)
     return _make(session, actor, None, None, None, email, Invitation.email == email, now=now)
 
@@ -186,7 +186,7 @@ def list_of_channel(
 
 def list_of_server(session: Session, actor: Actor, *, now: int, limit: int = PENDING_MAX) -> list[InvitationView]:
     """Those onto the server that wait for an answer. Raises: NotAllowed."""
-    accounts.require_admin(actor)
+    oversight.require_admin(actor)
     return _listed(session, SHOWN.where(Invitation.channel_id.is_(None), pending(now)), limit)
 
 
@@ -234,7 +234,7 @@ def withdraw(session: Session, actor: Actor, invitation_id: int, *, now: int, ch
     Raises: as access.require does for MANAGE; NotAllowed; NotFound: it is another channel's, or was answered.
     """
     if channel is None:
-        accounts.require_admin(actor)
+        oversight.require_admin(actor)
         here: ColumnElement[bool] = Invitation.channel_id.is_(None)
     else:
         here = Invitation.channel_id == access.channel_for(session, actor, Action.MANAGE, channel).id

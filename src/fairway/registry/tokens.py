@@ -158,10 +158,11 @@ def list_tokens(
     only: int | None = None,
     limit: int | None = None,
 ) -> list[TokenView]:
-    """Keys by user, each user's latest first. `alive_at` leaves out what is revoked or over by then; `before` is the id of
-    the last one of the page before.
+    """Keys by user and number. `alive_at` leaves out what is revoked or over by then, and turns them round: the latest
+    first; `before` is the id of the last one of the page before.
     """
-    query = select(Token, User.name).join(User, User.id == Token.user_id).order_by(User.name, Token.id.desc())
+    order = Token.id if alive_at is None else Token.id.desc()
+    query = select(Token, User.name).join(User, User.id == Token.user_id).order_by(User.name, order)
     if user is not None:
         query = query.where(User.name == user)
     if alive_at is not None:

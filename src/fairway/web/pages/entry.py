@@ -154,13 +154,13 @@ def setup_page(request: Request, app: App) -> Response:
 def set_up(request: Request, app: App, actor: Visitor, form: Sent) -> Response:
     """Make the first administrator, for who knows the code that the server printed. Raises: NotFound, RateLimited."""
     limits_of(request).passwords.take("setup code", counted(request))
-    code = form.value("code")
+    given = form.value("code")
     try:
         with app.database.read() as session:
-            setup.check(session, code, now=app.now())
+            setup.check(session, given, now=app.now())
         details = filled_in(request, form)
         if details is not None:
-            finish = partial(setup.finish, code=code, **details)
+            finish = partial(setup.finish, code=given, **details)
             secret = start(request, app, actor, accounts.first_time(finish))
             app.setup_code_file.unlink(missing_ok=True)
             return entered(request, secret or "", HOME)
@@ -226,16 +226,16 @@ def may_sign_up(app: Fairway, code: str) -> tuple[InvitationView | None, str | N
 @router.post("/signup")
 def signup(request: Request, app: App, actor: Visitor, form: Sent) -> Response:
     """A new account, signed in; an invitation into a channel waits for its answer. Raises: RateLimited."""
-    code = form.value("invitation")
+    given = form.value("invitation")
     limits_of(request).accounts.take(counted(request))
-    asked, closed = may_sign_up(app, code)
+    asked, closed = may_sign_up(app, given)
     if closed is not None:
         form.refuse("invitation", closed)
         return signup_form(request, form, asked, closed)
     try:
         details = filled_in(request, form)
         if details is not None:
-            made = partial(invitations.sign_up, mode=app.settings.sign_up, code=code or None, **details)
+            made = partial(invitations.sign_up, mode=app.settings.sign_up, code=given or None, **details)
             secret = start(request, app, actor, accounts.first_time(made))
             on = "/invitations" if asked is not None and asked.channel is not None else HOME
             return entered(request, secret or "", on)
