@@ -11,6 +11,7 @@ from fairway.app import Fairway
 from fairway.registry import accounts, channels, sessions, tokens
 from fairway.registry.actor import CONSOLE, Scope, Visibility
 from fairway.web.app import create
+from fairway.web.limits import Limits
 from tests.support.browser import Browser
 
 BASE = "http://127.0.0.1:8000"
@@ -62,6 +63,12 @@ class Site:
         with self.app.database.write() as session:
             found = accounts.user_named(session, user)
             return sessions.start(session, found.id, name=user, address="192.0.2.1", agent="test", now=self.app.now())
+
+    @property
+    def limits(self) -> Limits:
+        """Those of this application."""
+        found: Limits = self.client.app.app.router.state.limits  # type: ignore[attr-defined]
+        return found
 
     def browser(self, user: str | None = None) -> Browser:
         """A browser of its own; with `user`, signed in."""

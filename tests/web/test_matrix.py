@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from fairway.db.models import Channel, Shard, Subdir, User
-from fairway.registry import channels, withdraw
+from fairway.db.models import BrowserSession, Channel, Shard, Subdir, User
+from fairway.registry import channels, invitations, tokens, withdraw
 from fairway.registry.actor import CONSOLE, Role
+from fairway.web.limits import Limit, Passwords
+from fairway.web.pages.forms import token_of
 from tests.support.builders import conda_package
 from tests.support.site import bearer
 from tests.test_routes import DECISIONS
@@ -27,7 +29,10 @@ GOLDEN = Path(__file__).with_name("matrix.txt")
 CALLERS = (
     "nobody", "bad key", "expired key", "revoked key", "suspended user", "stranger", *ROLES, "administrator",
     "owner, read key", "owner, upload key", "owner, key for another channel",
+    "stranger, browser", "viewer, browser", "owner, browser", "administrator, browser",
 )  # fmt: skip
+BROWSER = ", browser"
+FORM = {"content-type": "application/x-www-form-urlencoded", "sec-fetch-site": "same-origin"}
 VISIBILITIES = ("public", "internal", "private", "missing")
 FILES = (
     "/{channel}/noarch/repodata.json",
@@ -62,6 +67,17 @@ class Matrix(World):
                 channels.set_member(session, CONSOLE, f"the-{name}", "suspended", Role.OWNER, now=1)
             session.execute(update(User).where(User.name == "suspended").values(suspended_at=1))
         self.fresh_names = itertools.count(1)
+        site.user("another")
+        self.others_session, self.others_invitation, self.others_key = self.of_somebody_else()
+
+    def of_somebody_else(self) -> tuple[int, int, int]:
+        """A session, an invitation and a key of the user "another", who is none of the callers."""
+        self.site.session("another")
+        self.site.key("another")
+        with self.site.app.database.write() as session:
+            sent = invitations.invite(session, CONSOLE, "the-private", "another", Role.VIEWER, now=self.site.app.now())
+            (key,) = tokens.list_tokens(session, "another")
+            return session.scalars(select(BrowserSession.id)).one(), sent.invitation.id, key.id
 
     def copy_of(self, visibility: str) -> str:
         """A channel like `the-...`, for a question that may change it."""
@@ -85,10 +101,16 @@ class Matrix(World):
             .replace("{filename}", filename).replace("{name}", "fresh" if changes else "base")
             .replace("{version}", filename.split("-")[1]).replace("{user}", "viewer").replace("*", "mark.svg")
             .replace("{package}", "base-1.0-h0_0.conda").replace("{shard}", self.shard(visibility))
+            .replace("{session_id}", str(self.others_session)).replace("{token_id}", str(self.others_key))
+            .replace("{which}", str(self.others_invitation)).replace("{code}", "fwy-i-none")
         )  # fmt: skip
-        key = self.keys[caller]
         body: dict[str, Any] = {}
-        if path.endswith("/search"):
+        headers = self.credentials(caller)
+        if method == "POST" and not path.startswith("/api/"):
+            headers |= FORM
+            # asked often, and mostly in vain
+            self.site.limits.passwords, self.site.limits.accounts = Passwords(), Limit("accounts", 0, 1, 0)
+        elif path.endswith("/search"):
             body["params"] = {"q": "base"}
         elif path.endswith("/yank"):
             body["json"] = {"reason": "broken"}
@@ -106,14 +128,22 @@ class Matrix(World):
             and "/yank" not in path
         ):
             body["json"] = {"role": "viewer"} if "members" in path else {"description": "x"}
-        answer = self.site.client.request(
-            method, filled, headers=bearer(key) if key else {}, follow_redirects=False, **body
-        )
+        answer = self.site.client.request(method, filled, headers=headers, follow_redirects=False, **body)
+        self.site.client.cookies.clear()
         shown = ""
         if DECISIONS.get((method, path)) == "list" and answer.status_code == 200:
             letters = (("p", "the-public"), ("i", "the-internal"), ("s", "the-private"))
             shown = "".join(letter for letter, name in letters if name in answer.text)
         return f"{answer.status_code}{shown}"
+
+    def credentials(self, caller: str) -> dict[str, str]:
+        """What this caller sends of itself. A browser is always one that signed in a moment ago, and has our page open."""
+        if not caller.endswith(BROWSER):
+            key = self.keys[caller]
+            return bearer(key) if key else {}
+        user = caller.removesuffix(BROWSER)
+        secret = self.site.session("admin" if user == "administrator" else user)
+        return {"cookie": f"fairway={secret}", "x-csrf-token": token_of(secret)}
 
     def prepare(self, method: str, path: str, channel: str, package: tuple[str, bytes]) -> None:
         """Make what is asked about: a file there, or yanked, or deleted; a deleted channel."""

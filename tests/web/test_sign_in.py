@@ -266,7 +266,7 @@ def test_who_guesses_is_stopped(ada):
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     # by name as well, from wherever
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ada.client.app.app.router.state.limits.passwords._address, "take", lambda _: None)
+        patch.setattr(ada.limits.passwords._address, "take", lambda _: None)
         assert sign_in(ada.browser()).status_code == 429
         assert sign_in(ada.browser(), "bob").status_code == 422
 
@@ -285,7 +285,7 @@ def test_no_limit_no_sign_in(ada):
     browser = ada.browser()
     browser.page("/login")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ada.client.app.app.router.state.limits.passwords, "take", broken)
+        patch.setattr(ada.limits.passwords, "take", broken)
         assert sign_in(browser).status_code == 500
     assert browser.secret is None
 
