@@ -233,7 +233,6 @@ class Package(Base):
     __tablename__ = "packages"
     __table_args__ = (
         UniqueConstraint("channel_id", "name"),
-        Index("ix_packages_recent", "updated_at"),
         Index("ix_packages_updated", "channel_id", "updated_at"),
         Index("ix_packages_downloads", "channel_id", "downloads"),
         Index("ix_packages_name", "name"),

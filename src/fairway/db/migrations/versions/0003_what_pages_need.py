@@ -45,7 +45,6 @@ def upgrade() -> None:
     fill_counts()
     fill_places()
     fill_needs()
-    op.create_index("ix_packages_recent", "packages", ["updated_at"])
     op.create_index("ix_packages_updated", "packages", ["channel_id", "updated_at"])
     op.create_index("ix_packages_downloads", "packages", ["channel_id", "downloads"])
 
@@ -182,7 +181,7 @@ def each(statement: str, rows: list[dict[str, object]]) -> None:
 
 
 def downgrade() -> None:
-    for name in ("ix_packages_recent", "ix_packages_updated", "ix_packages_downloads"):
+    for name in ("ix_packages_updated", "ix_packages_downloads"):
         op.drop_index(name, table_name="packages")
     for table in ("needs", "channel_days", "package_days", "invitations", "setup_codes", "sessions"):
         op.drop_table(table)
