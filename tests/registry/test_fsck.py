@@ -5,11 +5,11 @@ import json
 import tracemalloc
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, select, update
 
 from fairway.blobs import keys
 from fairway.conda.shards import compressed
-from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Shard, ShardBytes, Subdir
+from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Shard, ShardBytes, Subdir, Withheld
 from fairway.registry import flat, fsck, index, withdraw
 from fairway.registry.actor import CONSOLE
 from tests.support.builders import conda_package, tar_bz2_package
@@ -101,6 +101,36 @@ def test_a_file_without_a_record_and_a_record_without_a_file(lab):
     assert ("error", "demo-1.0-h0_0.conda", "it has no record to be indexed") in found(lab)
     change(lab, update(Artifact).where(Artifact.filename == "demo-2.0-h0_0.conda").values(deleted_at=1))
     assert ("error", "demo-2.0-h0_0.conda", "it has a record, but is no file of its channel") in found(lab)
+
+
+def test_what_packages_are_listed_with(lab):
+    change(lab, update(Package).where(Package.name == "demo").values(places=1 << 5))
+    assert only(lab) == ("error", "demo", "the platforms it is listed for are not those of its files")
+    change(lab, update(Package).where(Package.name == "demo").values(places=1, version="1.0", version_key=b"x"))
+    assert only(lab) == ("error", "demo", "its newest version is said to be 1.0, which is not so")
+
+
+def test_a_wrong_number_of_packages(lab):
+    change(lab, update(Channel).values(packages=9))
+    assert "it counts 9 packages instead of" in only(lab)[2]
+
+
+def test_a_yanked_file_whose_record_was_not_kept(lab):
+    with lab.app.database.write() as session:
+        withdraw.yank(session, CONSOLE, "lab", "noarch", "demo-1.0-h0_0.conda", "broken", now=lab.now)
+    lab.publish_index()
+    assert found(lab, deep=True) == []
+    change(lab, delete(Withheld))
+    assert ("error", "demo-1.0-h0_0.conda", "it was yanked, and its record was not kept: it cannot come back") in found(
+        lab
+    )
+
+
+def test_a_file_in_the_index_whose_record_is_kept_as_if_it_were_not(lab):
+    with lab.app.database.write() as session:
+        artifact = session.scalars(select(Artifact).where(Artifact.filename == "demo-1.0-h0_0.conda")).one()
+        session.add(Withheld(artifact_id=artifact.id, record=b"{}"))
+    assert only(lab) == ("error", "demo-1.0-h0_0.conda", "it is in the index, and its record is kept as if it were not")
 
 
 @pytest.mark.parametrize("column", ["shards_built", "flat_built"])
