@@ -18,7 +18,23 @@ from tests.support.builders import conda_package
 # given the form; "code": whoever has the secret.
 DECISIONS = {
     ("GET", "/"): "list",
-    ("GET", "/channels/{channel}"): "READ",
+    ("GET", "/search"): "list",
+    ("GET", "/search/live"): "list",
+    **{("GET", f"/channels/{{channel}}{page}"): "READ" for page in ("", "/readme", "/statistics")},
+    **{
+        ("GET", f"/channels/{{channel}}/packages/{{name}}{tab}"): "READ"
+        for tab in (
+            "",
+            "/versions",
+            "/files",
+            "/dependencies",
+            "/dependents",
+            "/contents",
+            "/recipe",
+            "/statistics",
+            "/history",
+        )
+    },
     ("GET", "/api/v1/openapi.json"): "open",
     ("GET", "/api/v1/channels"): "list",
     ("POST", "/api/v1/channels"): "key",
@@ -61,6 +77,8 @@ DECISIONS = {
     **{
         (method, path): "person"
         for path, methods in {
+            "/channels/new": "GET POST",
+            "/channels/new/name": "GET",
             "/confirm": "GET POST",
             "/invitations": "GET",
             "/invitations/{which}/accept": "POST",

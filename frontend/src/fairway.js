@@ -43,6 +43,11 @@ document.addEventListener("htmx:before:response", (event) => {
 
 document.addEventListener("htmx:error", () => toast("bad", "The server did not answer. Try again in a moment."));
 
+// On a phone the tabs are wider than the page.
+for (const tab of document.querySelectorAll(".tabs [aria-current]")) {
+  tab.scrollIntoView({ block: "nearest", inline: "center" });
+}
+
 function start() {
   startForms();
   startToasts();

@@ -83,8 +83,7 @@ def create_channel(
     user = session.scalar(select(User).where(User.name == owner, User.suspended_at.is_(None)))
     if user is None:
         raise NotFound(f"There is no user {owner!r}.")
-    if session.scalar(select(Channel.id).where(Channel.name == name)) is not None:
-        raise NameTaken(f"The channel name {name} is already in use.")
+    require_free(session, name)
     channel = Channel(
         name=name,
         updated_at=now,
@@ -106,6 +105,12 @@ def create_channel(
         session, actor, "channel.create", name, now=now, channel_id=channel.id, visibility=visibility, owner=owner
     )
     return view(channel)
+
+
+def require_free(session: Session, name: str) -> None:
+    """Pass if no channel has that name, seen or hidden. Raises: NameTaken."""
+    if session.scalar(select(Channel.id).where(Channel.name == name)) is not None:
+        raise NameTaken(f"The channel name {name} is already in use.")
 
 
 def update_channel(session: Session, actor: Actor, name: str, change: Change, *, now: int) -> ChannelView:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
 from itertools import islice
 from typing import cast
 
@@ -119,3 +121,39 @@ def downloads_of(session: Session, artifact_ids: list[int]) -> dict[int, int]:
     """All downloads ever, by artifact."""
     query = select(Download.artifact_id, func.sum(Download.count)).where(Download.artifact_id.in_(artifact_ids))
     return {artifact_id: int(total) for artifact_id, total in session.execute(query.group_by(Download.artifact_id))}
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatistics:
+    """Downloads of a channel: `days` of each of the last days, today being the last; the packages with most, with how
+    many.
+    """
+
+    first_day: int  # days since 1970-01-01
+    days: tuple[int, ...]
+    packages: tuple[tuple[str, int], ...]
+
+
+def of_channel(session: Session, channel_id: int, *, days: int, most: int, now: int) -> ChannelStatistics:
+    """Two statements."""
+    first = now // DAY_MS - days + 1
+    series = [0] * days
+    query = select(ChannelDay.day, ChannelDay.count).where(ChannelDay.channel_id == channel_id)
+    for day, count in session.execute(query.where(ChannelDay.day.between(first, first + days - 1))):
+        series[day - first] = count
+    total = func.sum(PackageDay.count).label("total")
+    top = (
+        select(Package.name, total)
+        .join(PackageDay, PackageDay.package_id == Package.id)
+        .where(Package.channel_id == channel_id, Package.live > 0, PackageDay.day >= first)
+        .group_by(Package.id, Package.name)
+        .order_by(total.desc(), Package.name)
+        .limit(most)
+    )
+    packages = tuple((name, int(count)) for name, count in session.execute(top))
+    return ChannelStatistics(first, tuple(series), packages)
+
+
+def date_of(day: int) -> str:
+    """A day since 1970, as people and ISO 8601 write it."""
+    return (date(1970, 1, 1) + timedelta(days=day)).isoformat()

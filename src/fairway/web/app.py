@@ -27,7 +27,7 @@ from fairway.web.errors import INTERNAL, headers_for, problem_body, unreadable
 from fairway.web.files import Files
 from fairway.web.limits import Limits
 from fairway.web.metrics import Metrics
-from fairway.web.pages import entry, home, mine, mistakes, reference, styleguide
+from fairway.web.pages import channel, entry, finding, home, mine, mistakes, package, reference, styleguide
 from fairway.web.pages.forms import see_other
 from fairway.web.paths import What
 from fairway.web.protection import Protection
@@ -72,7 +72,21 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
     api.state.cookies = Cookies(app.settings.url)
     api.state.limits = Limits(app.settings)
     api.state.readiness = health.Readiness(app)
-    for module in (native, prefix, channels, packages, health, home, styleguide, reference, entry, mine):
+    for module in (
+        native,
+        prefix,
+        channels,
+        packages,
+        health,
+        home,
+        package,
+        channel,
+        finding,
+        styleguide,
+        reference,
+        entry,
+        mine,
+    ):
         api.include_router(module.router)
     api.include_router(entry.inside)
     assets.bundle()  # without it there are no pages: said now, not to the first who asks
