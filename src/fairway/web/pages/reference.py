@@ -15,9 +15,10 @@ from fastapi.responses import HTMLResponse
 from markupsafe import Markup, escape
 
 from fairway.web.deps import App
+from fairway.web.pages.forms import PageRoute
 from fairway.web.pages.render import page
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 METHODS = ("get", "post", "put", "patch", "delete")
 # The tags of the routes, in the order in which people need them, with a heading and a sentence.

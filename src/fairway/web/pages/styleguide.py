@@ -10,9 +10,10 @@ from fastapi.responses import HTMLResponse
 
 from fairway.errors import NotFound
 from fairway.web.deps import App
+from fairway.web.pages.forms import PageRoute
 from fairway.web.pages.render import page
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 # Names as strangers choose them: as long as they may be, from right to left, and with pictures.
 LONG = "a-package-with-a-name-of-sixty-four-characters-which-is-allowed0"
