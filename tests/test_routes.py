@@ -15,7 +15,7 @@ from tests.support.builders import conda_package
 # READ, UPLOAD, ...: access.require on the channel; "list": only what access.visible_to lets through; "trash": only what
 # registry.trash.restorable does; "key": a known actor and what registry.channels.create_channel asks; "open": nothing of
 # anybody is in the answer; "person": somebody who is signed in with a browser, about what is their own; "form": whoever was
-# given the form; "code": whoever has the secret.
+# given the form; "code": whoever has the secret; "admin": administrators, signed in with a browser; nobody else learns of it.
 DECISIONS = {
     ("GET", "/"): "list",
     ("GET", "/search"): "list",
@@ -95,6 +95,24 @@ DECISIONS = {
         }.items()
         for method in methods.split()
     },
+    **{
+        (method, f"/admin{path}"): "admin"
+        for path, methods in {
+            "": "GET",
+            "/audit": "GET",
+            "/channels": "GET",
+            "/channels/{channel}/quota": "GET POST",
+            "/jobs": "GET",
+            "/jobs/{job_id}/retry": "POST",
+            "/settings": "GET",
+            "/storage": "GET",
+            "/trash": "GET",
+            "/trash/{channel}/restore": "POST",
+            "/users": "GET",
+            "/users/{user}/{act}": "GET POST",
+        }.items()
+        for method in methods.split()
+    },
 }
 ON_A_CHANNEL = {"READ", "MANAGE", "SEE_MEMBERS", "UPLOAD", "DELETE", "YANK", "REINDEX", "trash"}
 
@@ -159,7 +177,7 @@ def test_what_is_not_a_file_is_kept_by_no_cache(site):
     assert site.put("lab", conda_package("demo"), key).status_code == 201
     for method, path in DECISIONS:
         place = {"channel": "lab", "name": "demo", "subdir": "noarch", "filename": "demo-1.0-h0_0.conda"}
-        place |= {"code": "x", "token_id": 1}
+        place |= {"code": "x", "token_id": 1, "user": "admin", "act": "resume"}
         if method == "GET" and "*" not in path:
             answer = site.get(path.format(**place), key)
             assert answer.headers["cache-control"] == "no-store", path

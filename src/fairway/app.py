@@ -56,6 +56,7 @@ class Fairway:
 
     def __init__(self, loaded: Loaded, *, serving: bool = False) -> None:
         self.settings = settings = loaded.settings
+        self.origins = loaded.origins
         self.now = now_ms
         self._lock: IO[str] | None = None
         make_data_folder(settings.data)

@@ -8,6 +8,7 @@ from the default. `load` also says which it was, for `fairway config show`.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -21,6 +22,7 @@ from sqlalchemy.engine import make_url
 from fairway.errors import SetupError
 
 PREFIX = "FAIRWAY_"
+PASSWORD = re.compile(r"(//[^/@]*:)[^/]*(@)")  # in an address
 STORAGE_VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
 
 
@@ -191,7 +193,8 @@ def shown(name: str, value: Any) -> str:
         return ""
     if name == "database_url":
         return make_url(value).render_as_string(hide_password=True)
-    return str(value)
+    text = str(value)
+    return PASSWORD.sub(r"\1***\2", text) if name == "storage_url" else text
 
 
 def secret(name: str) -> str | None:

@@ -103,6 +103,7 @@ class Matrix(World):
             .replace("{package}", "base-1.0-h0_0.conda").replace("{shard}", self.shard(visibility))
             .replace("{session_id}", str(self.others_session)).replace("{token_id}", str(self.others_key))
             .replace("{which}", str(self.others_invitation)).replace("{code}", "fwy-i-none")
+            .replace("{act}", "resume").replace("{job_id}", "1")
         )  # fmt: skip
         body: dict[str, Any] = {}
         headers = self.credentials(caller)

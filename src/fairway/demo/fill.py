@@ -90,7 +90,7 @@ class Filling:
                 kept = passwords.hashed(password)
             with self.app.database.write() as session:
                 view = accounts.create_user(
-                    session, CONSOLE, person.name, email=f"{person.name}@saltmarsh.example", password_hash=kept,
+                    session, CONSOLE, person.name, email=f"{person.name}@saltmarsh.example", full_name=person.full_name, password_hash=kept,
                     is_admin=person.admin, now=self.began + n * DAY_MS,
                 )  # fmt: skip
             self.actors[person.name] = Actor(view.id, view.name, is_admin=person.admin, scope=Scope.ADMIN)

@@ -5,7 +5,7 @@ Raises, all of them: NotAllowed, AuthRequired, TokenInvalid: not an administrato
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -14,7 +14,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from fairway.db.models import Artifact, Audit, Channel, Job, Member, User
-from fairway.errors import NotAllowed
+from fairway.errors import NotAllowed, NotFound
 from fairway.registry import access, listing
 from fairway.registry.actor import Actor, Role, Scope, Visibility
 from fairway.registry.packages import Event
@@ -70,6 +70,28 @@ class Storage:
     stored: int
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How much there is in all, suspended users counted."""
+
+    users: int
+    admins: int
+    suspended: int
+    channels: int
+    packages: int
+    files: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one channel, or the channels of one owner, take of the storage."""
+
+    name: str
+    count: int  # files of a channel, channels of an owner
+    size: int
+
+
 class State(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
@@ -122,8 +144,21 @@ def users(
     rows, following, previous = page(
         session, query, (User.name,), cursor=cursor, limit=limit, key=lambda row: (row[0].name,)
     )
-    owned = owned_by(session, [user.id for (user,) in rows])
-    items = [
+    return Page(user_rows(session, [user for (user,) in rows]), following, previous)
+
+
+def user(session: Session, actor: Actor, name: str) -> UserRow:
+    """Two statements. Raises also NotFound."""
+    require_admin(actor)
+    found = session.scalar(select(User).where(User.name == name.strip().lower()))
+    if found is None:
+        raise NotFound(f"There is no user {name!r}.")
+    return user_rows(session, [found])[0]
+
+
+def user_rows(session: Session, found: Sequence[User]) -> list[UserRow]:
+    owned = owned_by(session, [user.id for user in found])
+    return [
         UserRow(
             id=user.id,
             name=user.name,
@@ -136,9 +171,8 @@ def users(
             channels=owned.get(user.id, (0, 0))[0],
             size=owned.get(user.id, (0, 0))[1],
         )
-        for (user,) in rows
+        for user in found
     ]
-    return Page(items, following, previous)
 
 
 def owned_by(session: Session, ids: list[int]) -> dict[int, tuple[int, int]]:
@@ -230,6 +264,40 @@ def owners_of(session: Session, ids: list[int]) -> dict[int, tuple[str, ...]]:
     for channel_id, name in session.execute(query):
         found[channel_id] = (*found.get(channel_id, ()), name)
     return found
+
+
+def totals(session: Session, actor: Actor) -> Totals:
+    """Two statements, neither of which looks at files."""
+    require_admin(actor)
+    people = select(
+        func.count(), func.count().filter(User.is_admin), func.count().filter(User.suspended_at.is_not(None))
+    ).select_from(User)
+    things = select(
+        func.count(), func.sum(Channel.packages), func.sum(Channel.artifacts), func.sum(Channel.size)
+    ).where(Channel.deleted_at.is_(None))
+    counted = [*session.execute(people).one(), *session.execute(things).one()]
+    return Totals(*(int(value or 0) for value in counted))
+
+
+def largest_channels(session: Session, actor: Actor, *, limit: int) -> list[Part]:
+    """One statement."""
+    require_admin(actor)
+    query = select(Channel.name, Channel.artifacts, Channel.size).where(Channel.deleted_at.is_(None))
+    return [Part(*row) for row in session.execute(query.order_by(Channel.size.desc(), Channel.id).limit(limit))]
+
+
+def largest_owners(session: Session, actor: Actor, *, limit: int) -> list[Part]:
+    """Who owns the largest channels together. One statement."""
+    require_admin(actor)
+    size = func.sum(Channel.size)
+    query = (
+        select(User.name, func.count(), size)
+        .join(Member, (Member.user_id == User.id) & (Member.role == Role.OWNER.text))
+        .join(Channel, (Channel.id == Member.channel_id) & Channel.deleted_at.is_(None))
+        .group_by(User.id, User.name)
+        .order_by(size.desc(), User.id)
+    )
+    return [Part(name, int(count), int(total)) for name, count, total in session.execute(query.limit(limit))]
 
 
 def storage(session: Session, actor: Actor) -> Storage:

@@ -27,7 +27,7 @@ from fairway.web.errors import INTERNAL, headers_for, problem_body, unreadable
 from fairway.web.files import Files
 from fairway.web.limits import Limits
 from fairway.web.metrics import Metrics
-from fairway.web.pages import channel, entry, finding, home, mine, mistakes, package, reference, styleguide
+from fairway.web.pages import admin, channel, entry, finding, home, mine, mistakes, package, reference, styleguide
 from fairway.web.pages.forms import see_other
 from fairway.web.paths import What
 from fairway.web.protection import Protection
@@ -86,6 +86,7 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
         reference,
         entry,
         mine,
+        admin,
     ):
         api.include_router(module.router)
     api.include_router(entry.inside)
