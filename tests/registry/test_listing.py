@@ -183,9 +183,9 @@ def test_what_was_published_last_is_shown_to_who_may_see_it(many):
             (many.actor("viewer"), ["shown", "pack-6", "pack-5"]),
         ):
             with asked(many) as said:
-                rows = listing.recently(session, actor, limit=3, now=many.now)
+                rows = listing.recently(session, actor, limit=3)
             assert [row.name for row in rows] == expected
-            assert len(said) <= 3
+            assert len(said) <= 2
         assert {row.channel for row in rows} == {"open", "lab"}
 
 

@@ -336,6 +336,38 @@ def subdirs(session: Session, head: Head) -> tuple[str, ...]:
     return tuple(sorted(session.scalars(query), key=lambda name: (name != NOARCH, name)))
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelStatistics:
+    """Downloads of a channel on each of the last days, today being the last, and ever; its most downloaded packages;
+    and how many packages there are for each platform.
+    """
+
+    first_day: int  # days since 1970-01-01
+    days: tuple[int, ...]
+    total: int
+    most: tuple[PackageRow, ...]
+    platforms: Mapping[str, int]
+
+
+def statistics(session: Session, head: Head, *, days: int = 90, most: int = 10, now: int) -> ChannelStatistics:
+    """Five statements."""
+    series = channel_days(session, [head.id], now=now, days=days)[head.id]
+    total = session.scalar(select(func.sum(ChannelDay.count)).where(ChannelDay.channel_id == head.id))
+    top = packages(session, head, sort=Sort.DOWNLOADS, limit=most, now=now)
+    alike = select(Package.places, func.count()).where(Package.channel_id == head.id, Package.places != 0)
+    platforms: dict[str, int] = {}
+    for places, count in session.execute(alike.group_by(Package.places)):
+        for platform in platforms_in(places):
+            platforms[platform] = platforms.get(platform, 0) + int(count)
+    return ChannelStatistics(
+        first_day=now // DAY_MS - days + 1,
+        days=series,
+        total=int(total or 0),
+        most=tuple(row for row in top.items if row.downloads),
+        platforms=dict(sorted(platforms.items(), key=lambda one: (-one[1], one[0]))),
+    )
+
+
 # --- small things --------------------------------------------------------------------------------------------------
 
 
@@ -387,7 +419,3 @@ def packages_of(session: Session, channel_id: int, names: Iterable[str]) -> dict
         Package.channel_id == channel_id, Package.live > 0, Package.name.in_(wanted)
     )
     return dict(session.execute(query).tuples().all())
-
-
-def count_packages(session: Session, channel_id: int) -> int:
-    return session.scalar(select(func.count()).where(Package.channel_id == channel_id, Package.live > 0)) or 0
