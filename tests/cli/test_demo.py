@@ -27,7 +27,8 @@ def test_a_demo_is_complete_and_whole(fairway_command, database_url):
         assert len([yes for _, _, yes in published if yes]) == 1
         times = [at for at, _, _ in published]
         assert max(times) - min(times) > 200 * DAY_MS
-        days = dict(session.execute(select(Download.day, func.sum(Download.count)).group_by(Download.day)).all())
+        query = select(Download.day, func.sum(Download.count)).group_by(Download.day)
+        days = {day: int(count) for day, count in session.execute(query)}
         assert len(days) > 300
         half = (min(days) + max(days)) // 2
         assert sum(n for day, n in days.items() if day > half) > sum(n for day, n in days.items() if day <= half)
