@@ -277,6 +277,14 @@ def test_dependents_are_those_whose_newest_version_asks(world):
         assert dependencies.count_dependents(session, head, "nothing") == 0
 
 
+def test_a_file_that_is_replaced_takes_its_needs_with_it(world):
+    world.set(allow_overwrite=True)
+    world.put(conda_package("demo", depends=["a", "b"]))
+    world.put(conda_package("demo", depends=["b", "c"]), force=True)
+    with reading(world, most=3) as (session, head):
+        assert [dependencies.count_dependents(session, head, name) for name in "abc"] == [0, 1, 1]
+
+
 def test_contents_are_shown_a_folder_at_a_time(world):
     files = {f"share/demo/f{number:02}.txt": b"x" * number for number in range(30)}
     files |= {"bin/.demo-post-link.sh": b"#!/bin/sh\n", "top.txt": b"12345"}

@@ -41,6 +41,8 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 QUERIES = (
     "?q=canary",
     "?q=canarypackage",
+    "?q=canarypakage",
+    "?q=ca",
     "?q=base",
     "?q=&channel=canarychannel",
     "?limit=1",

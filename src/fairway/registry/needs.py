@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+import orjson
 from sqlalchemy import Table, bindparam, delete, insert, select
 from sqlalchemy.orm import Session
 
 from fairway.db import quick
-from fairway.db.models import Need
+from fairway.db.models import Artifact, Need, Package, Record
 from fairway.registry import sweep
 
 # A channel may stand in front; virtual packages (`__glibc`) are in no channel.
@@ -59,3 +60,21 @@ def write(
             drop += [{"owner": package_id, "needed": name} for name in sorted(before - names)]
     run.each(DROP, drop)
     run.each(ADD, add)
+
+
+def refresh(session: Session, package_ids: Iterable[int]) -> None:
+    """Read what the newest versions of some packages need off their records, where a file of one was taken away or
+    changed.
+    """
+    together = (
+        (Record.subdir_id == Artifact.subdir_id)
+        & (Record.section == Artifact.section)
+        & (Record.name == Artifact.name)
+        & (Record.filename == Artifact.filename)
+    )
+    for package_id in sorted(set(package_ids)):
+        newest = select(Package.version_key).where(Package.id == package_id).scalar_subquery()
+        query = select(Record.record).select_from(Artifact).join(Record, together)
+        query = query.where(Artifact.package_id == package_id, Artifact.version_key == newest)
+        names = set().union(*(names_in(orjson.loads(record)) for record in session.scalars(query)))
+        write(session, exactly={package_id: names})

@@ -155,6 +155,8 @@ def write(session: Session, home: Home, writings: Sequence[Writing]) -> dict[int
     )
     ids = write_artifacts(session, home.gate.id, packages, writings)
     write_contents(session, ids, writings)
+    replaced = {packages[writing.received.facts.name] for writing in writings if writing.old is not None}
+    needs.refresh(session, replaced)
     sweep.keep(session, [keys.package(writing.received.digest.sha256).path for writing in writings])
     audit.notes(session, [line(home.gate.id, packages, writing) for writing in writings])
     outcomes: dict[int, Published] = {}

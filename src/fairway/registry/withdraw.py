@@ -289,7 +289,7 @@ def refresh_package(session: Session, package_id: int) -> None:
     places = select(Subdir.name).join(Artifact, Artifact.subdir_id == Subdir.id).where(*listed).distinct()
     package.places = bits_of(session.scalars(places))
     newest = session.execute(
-        select(Artifact.version, Artifact.version_key, Detail.about, Record.record)
+        select(Artifact.version, Detail.about, Record.record)
         .join(Detail, Detail.artifact_id == Artifact.id)
         .join(Record, TOGETHER)
         .where(*listed)
@@ -300,12 +300,10 @@ def refresh_package(session: Session, package_id: int) -> None:
         package.version, package.version_key = "", b""
         if not package.live:
             package.summary = package.licence = ""
-        needs.write(session, exactly={package_id: set()})
-        return
-    show_newest(package, newest.version, about=newest.about, record=orjson.loads(newest.record))
-    same = select(Record.record).join(Artifact, TOGETHER).where(*listed, Artifact.version_key == newest.version_key)
-    names = set().union(*(needs.names_in(orjson.loads(record)) for record in session.scalars(same)))
-    needs.write(session, exactly={package_id: names})
+    else:
+        show_newest(package, newest.version, about=newest.about, record=orjson.loads(newest.record))
+    session.flush()
+    needs.refresh(session, [package_id])
 
 
 def note(
