@@ -98,7 +98,7 @@ def own_path(text: str) -> str:
     """
     if not 1 <= len(text) <= LONGEST_PATH or not text.isascii() or not text.isprintable():
         return HOME
-    if text[0] != "/" or any(one in text for one in ' \\"<>`{}|^') or ENCODED.search(text):
+    if text[0] != "/" or text[1:2] == "/" or any(one in text for one in ' \\"<>`{}|^') or ENCODED.search(text):
         return HOME
     try:
         parts = urlsplit(text)
