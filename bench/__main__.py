@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import report
 from bench.client import ROOT
 from bench.context import Context
-from bench.suites import big, busy, crowd, download, get, growth, index, local, memory, solvable, upload
+from bench.suites import big, busy, crowd, download, get, growth, index, local, memory, pages, solvable, upload
 
 BENCHES = {
     "upload": upload.run,
@@ -25,6 +25,7 @@ BENCHES = {
     "crowd": crowd.run,
     "big": big.run,
     "memory": memory.run,
+    "pages": pages.run,
 }
 DOCUMENT = ROOT / "docs" / "performance.md"
 

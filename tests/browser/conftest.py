@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.browser.demo import Demo
 from tests.browser.looking import ARGUMENTS, Looks
 from tests.support.server import Server
 
@@ -40,3 +42,28 @@ def look(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Looks]:
     yield looks
     looks.close()
     assert looks.problems == []
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """A server on the small demo, shared by all tests of a process."""
+    demo = Demo.fill(tmp_path_factory.mktemp("demo") / "data")
+    with demo.server:
+        yield demo
+
+
+@pytest.fixture
+def unguarded(chromium: Browser) -> Iterator[Callable[[Demo, str | None], Page]]:
+    """Pages without their policy, in which `ran()` is noticed: `unguarded(demo, "mara")`, signed in as somebody or none."""
+    with ExitStack() as stack:
+
+        def open_page(demo: Demo, user: str | None) -> Page:
+            context = chromium.new_context(base_url=demo.server.url, bypass_csp=True, reduced_motion="reduce")
+            stack.callback(context.close)
+            context.add_init_script("window.ran = () => { window.hasRun = true }")
+            page = context.new_page()
+            if user is not None:
+                demo.sign_in(page, user)
+            return page
+
+        yield open_page

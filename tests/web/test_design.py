@@ -17,7 +17,7 @@ TEXT = [
     *((tone, f"{tone}-soft") for tone in ("good", "warn", "bad", "accent")),
     *(("ink", f"{tone}-soft") for tone in ("good", "warn", "bad", "accent")),
     ("accent-strong", "accent-soft"), ("on-accent", "accent"), ("on-accent", "accent-strong"), ("on-bad", "bad"),
-    ("ink", "match"), ("good", "surface"), ("warn", "surface"),
+    ("ink", "match"), ("accent", "match"), ("good", "surface"), ("warn", "surface"),
 ]  # fmt: skip
 SEEN = [*((edge, ground) for edge in ("edge", "accent", "bad") for ground in ("ground", "surface")), ("accent", "line")]
 

@@ -74,6 +74,7 @@ def releases(rng: random.Random, count: int, *, now: int) -> list[int]:
 class Shelved:
     """A published file as its downloads go: from when until when its version was the newest (days)."""
 
+    package: str
     subdir: str
     since: int
     until: int
@@ -85,11 +86,28 @@ def downloads(
 ) -> Iterator[tuple[tuple[int, int], int]]:
     """`((artifact id, day), count)` for every day on which a file was downloaded, file by file; `files` are by their ids."""
     today = now // DAY_MS
+    moods: dict[str, list[float]] = {}
     for artifact_id, file in files:
+        mood = moods.get(file.package) or moods.setdefault(file.package, mood_of(file.package))
         for day in range(max(file.since, today - YEAR_DAYS), today + 1):
-            count = poisson(rng, expected(file, day, today))
+            count = poisson(rng, expected(file, day, today) * mood[today - day])
             if count:
                 yield (artifact_id, day), count
+
+
+def mood_of(package: str) -> list[float]:
+    """How much more or less than usual a package was asked for, by how many days ago: it drifts, and now and then it is
+    talked about.
+    """
+    rng, drift, mood = random.Random(package), 0.0, []
+    for _ in range(YEAR_DAYS + 1):
+        drift = 0.93 * drift + rng.gauss(0, 0.1)
+        mood.append(math.exp(drift + rng.gauss(0, 0.12)))
+    for _ in range(rng.randint(1, 4)):
+        begin, height = rng.randrange(YEAR_DAYS), rng.uniform(1.4, 3.0)
+        for day in range(begin, min(begin + 5, len(mood))):
+            mood[day] *= height
+    return mood
 
 
 def expected(file: Shelved, day: int, today: int) -> float:

@@ -159,7 +159,7 @@ class Filling:
             self.done.files += 1
             fame = release.home.fame * release.pack.fame
             place = (release.home.name, subdir, published.filename)
-            self.shelved[place] = Shelved(subdir, at // DAY_MS, release.until // DAY_MS, fame)
+            self.shelved[place] = Shelved(release.pack.name, subdir, at // DAY_MS, release.until // DAY_MS, fame)
 
     def uploader(self, home: Home) -> Actor:
         """A build machine where there is one, nearly always; else somebody who may."""
