@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -122,6 +122,8 @@ def find_packages(
     """Search every channel you may read: exact names first, then names that begin so, then words, then any part, then
     names that are spelt nearly so, then summaries; among equals the most downloaded first.
     """
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
     filters = search.Filters(channel, platform, license, None if since is None else int(since.timestamp() * 1000))
     with app.database.read() as session:
         hits, following = search.search(session, actor, q, filters, limit=limit, cursor=cursor)
