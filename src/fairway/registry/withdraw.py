@@ -16,11 +16,10 @@ from sqlalchemy import ColumnElement, Table, insert, select, update
 from sqlalchemy import delete as remove
 from sqlalchemy.orm import Session
 
-from fairway.blobs import keys
 from fairway.conda.text import has_control
 from fairway.db.models import Artifact, Channel, Detail, Package, Record, Subdir, Withheld
 from fairway.errors import Invalid, NotFound, QuotaExceeded
-from fairway.registry import access, audit, index, needs, sweep
+from fairway.registry import access, audit, index, needs
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.registry.admit import home_of
@@ -64,6 +63,8 @@ def undelete(
 ) -> Withdrawn:
     """Put a file that was deleted within the last `keep_ms` back, yanked if it was.
 
+    Its bytes were never let go of: a file refers to them until it is purged, and here it is locked and was not.
+
     Raises: as access.require does for DELETE; NotFound: no such file, or it is too late. QuotaExceeded.
     """
     home = entered(session, actor, Action.DELETE, channel)
@@ -83,8 +84,6 @@ def undelete(
         )
     artifact.deleted_at = None
     count(session, home, artifact, 1)
-    # whoever retires bytes that several files share looks only at those that count
-    sweep.keep(session, [keys.package(artifact.sha256).path])
     (change,) = put_back(session, [artifact], now=now)
     note(session, actor, "artifact.undelete", subdir, artifact, now=now, sha256=artifact.sha256)
     return change
