@@ -10,6 +10,7 @@ from fairway.conda.names import RESERVED_CHANNEL_NAMES
 from fairway.web.api.bodies import JsonRoute
 from fairway.web.app import Dispatch
 from fairway.web.visit import Visits
+from tests.support.browser import OWN
 from tests.support.builders import conda_package
 
 # READ, UPLOAD, ...: access.require on the channel; "list": only what access.visible_to lets through; "trash": only what
@@ -92,6 +93,28 @@ DECISIONS = {
             "/settings/sessions": "GET",
             "/settings/sessions/end-others": "POST",
             "/settings/sessions/{session_id}/end": "POST",
+            "/channels/trash": "GET POST",
+        }.items()
+        for method in methods.split()
+    },
+    ("GET", "/channels/{channel}/logo"): "READ",
+    **{
+        (method, f"/channels/{{channel}}/{path}"): decision
+        for path, (decision, methods) in {
+            "upload": ("UPLOAD", "GET POST"),
+            "upload/file": ("UPLOAD", "POST"),
+            "settings": ("MANAGE", "GET POST"),
+            "settings/logo": ("MANAGE", "POST"),
+            "settings/visibility": ("MANAGE", "GET POST"),
+            "settings/danger": ("MANAGE", "GET POST"),
+            "members": ("READ", "GET"),  # the list is for SEE_MEMBERS, one's own role for each member
+            "members/{user}": ("MANAGE", "GET POST"),
+            "invite": ("MANAGE", "GET POST"),
+            "invitations/{invitation_id}/withdraw": ("MANAGE", "POST"),
+            "leave": ("READ", "GET POST"),
+            "trash": ("DELETE", "GET"),
+            "packages/{name}/files/{subdir}/{filename}/{act}": ("YANK", "GET POST"),  # or DELETE, as the act is
+            "packages/{name}/versions/{version}/{act}": ("YANK", "GET POST"),
         }.items()
         for method in methods.split()
     },
@@ -165,8 +188,9 @@ def test_a_route_on_a_channel_answers_nobody_with_the_decision(site):
             continue
         filled = path.replace("{channel:path}", "none").replace("{channel}", "none").replace("{subdir}", "noarch")
         filled = filled.replace("{filename}", "x-1.0-0.conda").replace("{name}", "x").replace("{user}", "admin")
+        filled = filled.replace("{act}", "yank").replace("{invitation_id}", "1")
         body = {"role": "viewer"} if "members" in path else {}
-        answer = site.client.request(method, filled, json=body if method in {"PUT", "PATCH"} else None)
+        answer = site.client.request(method, filled, json=body if method in {"PUT", "PATCH"} else None, headers=OWN)
         assert (answer.status_code, "www-authenticate" in answer.headers) == (401, True), (method, path)
 
 
@@ -177,7 +201,7 @@ def test_what_is_not_a_file_is_kept_by_no_cache(site):
     assert site.put("lab", conda_package("demo"), key).status_code == 201
     for method, path in DECISIONS:
         place = {"channel": "lab", "name": "demo", "subdir": "noarch", "filename": "demo-1.0-h0_0.conda"}
-        place |= {"code": "x", "token_id": 1, "user": "admin", "act": "resume"}
+        place |= {"code": "x", "token_id": 1, "user": "admin", "version": "1.0", "act": "resume"}
         if method == "GET" and "*" not in path:
             answer = site.get(path.format(**place), key)
             assert answer.headers["cache-control"] == "no-store", path

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from sqlalchemy import select, update
@@ -24,6 +25,7 @@ from tests.support.builders import conda_package
 from tests.support.site import bearer
 from tests.test_routes import DECISIONS
 from tests.web.test_access import ROLES, World
+from tests.web.test_sending import BOUNDARY, multipart
 
 GOLDEN = Path(__file__).with_name("matrix.txt")
 CALLERS = (
@@ -102,12 +104,16 @@ class Matrix(World):
             .replace("{version}", filename.split("-")[1]).replace("{user}", "viewer").replace("*", "mark.svg")
             .replace("{package}", "base-1.0-h0_0.conda").replace("{shard}", self.shard(visibility))
             .replace("{session_id}", str(self.others_session)).replace("{token_id}", str(self.others_key))
-            .replace("{which}", str(self.others_invitation)).replace("{code}", "fwy-i-none")
-            .replace("{act}", "resume").replace("{job_id}", "1")
+            .replace("{which}", str(self.others_invitation)).replace("{code}", "fwy-i-none").replace("{job_id}", "1")
+            .replace("{act}", "resume" if "/admin/" in path else "yank")
+            .replace("{invitation_id}", str(self.invitation(channel) if "{invitation_id}" in path else 0))
         )  # fmt: skip
         body: dict[str, Any] = {}
         headers = self.credentials(caller)
-        if method == "POST" and not path.startswith("/api/"):
+        if method == "POST" and path.startswith("/channels/{"):
+            body = self.filled_in(path, channel, (filename, data))
+            headers |= FORM | body.pop("headers", {})
+        elif method == "POST" and not path.startswith("/api/"):
             headers |= FORM
             # asked often, and mostly in vain
             self.site.limits.passwords, self.site.limits.accounts = Passwords(), Limit("accounts", 0, 1, 0)
@@ -146,10 +152,35 @@ class Matrix(World):
         secret = self.site.session("admin" if user == "administrator" else user)
         return {"cookie": f"fairway={secret}", "x-csrf-token": token_of(secret)}
 
+    def filled_in(self, path: str, channel: str, package: tuple[str, bytes]) -> dict[str, Any]:
+        """What the form of a channel's page holds: every field that one of them has. The token is in a header."""
+        if path.endswith("/upload/file"):
+            kind = {"content-type": "application/octet-stream"}
+            return {"params": {"filename": package[0]}, "content": package[1], "headers": kind}
+        if path.endswith(("/upload", "/logo")):
+            part = ("file", package) if path.endswith("/upload") else ("remove", "1")
+            kind = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
+            return {"content": multipart([part]), "headers": kind}
+        fields = {
+            "description": "x", "visibility": "internal", "typed": channel, "act": "delete", "typed_delete": channel,
+            "who": "another", "role": "viewer", "reason": "broken",
+        }  # fmt: skip
+        return {"content": urlencode(fields)}
+
+    def invitation(self, channel: str) -> int:
+        """The number of one into that channel, made now; of none if there is no such channel."""
+        if channel == "the-missing":
+            return 1 << 40
+        with self.site.app.database.write() as session:
+            return invitations.invite(
+                session, CONSOLE, channel, "another", Role.VIEWER, now=self.site.app.now()
+            ).invitation.id
+
     def prepare(self, method: str, path: str, channel: str, package: tuple[str, bytes]) -> None:
         """Make what is asked about: a file there, or yanked, or deleted; a deleted channel."""
         yanks = path.endswith("/yank")
-        if yanks or (method in {"DELETE", "POST"} and "{subdir}" in path):
+        acts = method == "POST" and path.startswith("/channels/") and path.endswith("/{act}")
+        if yanks or acts or (method in {"DELETE", "POST"} and "{subdir}" in path):
             assert self.site.put(channel, package, self.admin).status_code == 201
         with self.site.app.database.write() as session:
             here = (session, CONSOLE, channel, "noarch", package[0])

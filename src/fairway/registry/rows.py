@@ -437,10 +437,7 @@ def outcome(
         sha256=digest.sha256,
         size=digest.size,
         indexed_timestamp=indexed_at,
-        name=facts.name,
-        version=facts.version,
-        build=facts.build,
-        depends=tuple(facts.record.get("depends", ())),
+        facts=facts,
         warnings=facts.warnings,
     )
 

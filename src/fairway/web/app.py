@@ -27,7 +27,22 @@ from fairway.web.errors import INTERNAL, headers_for, problem_body, unreadable
 from fairway.web.files import Files
 from fairway.web.limits import Limits
 from fairway.web.metrics import Metrics
-from fairway.web.pages import admin, channel, entry, finding, home, mine, mistakes, package, reference, styleguide
+from fairway.web.pages import (
+    acts,
+    admin,
+    channel,
+    entry,
+    finding,
+    home,
+    managing,
+    membership,
+    mine,
+    mistakes,
+    package,
+    reference,
+    sending,
+    styleguide,
+)
 from fairway.web.pages.forms import see_other
 from fairway.web.paths import What
 from fairway.web.protection import Protection
@@ -36,6 +51,23 @@ from fairway.web.uploads import native, prefix
 from fairway.web.visit import Answer, Visit, Visits
 
 READING = ("GET", "HEAD")
+# what answers programs, and what answers people; managing before what would take its addresses for channels
+PROGRAMS = (native, prefix, channels, packages, health)
+PEOPLE = (
+    home,
+    managing,
+    membership,
+    sending,
+    acts,
+    package,
+    channel,
+    finding,
+    styleguide,
+    reference,
+    entry,
+    mine,
+    admin,
+)
 INSIDE = ("health", "metrics")  # what operators ask, and no client
 # Handlers wait for disks and locks in threads; more of them would only wait longer.
 THREADS = 32
@@ -72,22 +104,7 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
     api.state.cookies = Cookies(app.settings.url)
     api.state.limits = Limits(app.settings)
     api.state.readiness = health.Readiness(app)
-    for module in (
-        native,
-        prefix,
-        channels,
-        packages,
-        health,
-        home,
-        package,
-        channel,
-        finding,
-        styleguide,
-        reference,
-        entry,
-        mine,
-        admin,
-    ):
+    for module in (*PROGRAMS, *PEOPLE):
         api.include_router(module.router)
     api.include_router(entry.inside)
     assets.bundle()  # without it there are no pages: said now, not to the first who asks

@@ -170,7 +170,7 @@ def framed(request: Request, head: Head, owners: Sequence[str] = ()) -> dict[str
         ("readme", "README", f"{at}/readme", None),
         ("statistics", "Statistics", f"{at}/statistics", None),
     ]
-    if head.may(Action.SEE_MEMBERS):
+    if head.role is not None or head.may(Action.SEE_MEMBERS):
         tabs.append(("members", "Members", f"{at}/members", None))
     if head.may(Action.MANAGE):
         tabs.append(("settings", "Settings", f"{at}/settings", None))

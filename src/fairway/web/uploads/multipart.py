@@ -73,6 +73,11 @@ class Parts:
             if broken is not None:
                 raise broken
 
+    def require_end(self) -> None:
+        """Pass for a form that is complete. Raises: Malformed."""
+        if not self.ended:
+            raise Malformed("The form ended too early.", code="multipart_invalid")
+
     def _feed(self, chunk: bytes) -> Malformed | None:
         try:
             self._parser.write(chunk)
