@@ -218,3 +218,13 @@ def test_what_is_yanked_is_never_the_latest(site, names):
         (hit,) = site.client.get(SEARCH, params={"q": "demo"}).json()["items"]
         assert hit["version"] == latest
     assert hit["platforms"] == []
+
+
+def test_the_words_of_the_newest_version_are_searched(site, names):
+    site.channel("lab", "public")
+    names("lab", {"demo": "about sailing boats"})
+    names("lab", {"demo": "about steam engines"}, version="2.0")
+    assert (found(site, "sailing"), found(site, "engines")) == ([], ["demo"])
+    path = "/api/v1/channels/lab/artifacts/noarch/demo-2.0-h0_0.conda"
+    assert site.client.delete(path, headers=bearer(site.key())).status_code == 204
+    assert (found(site, "sailing"), found(site, "engines")) == (["demo"], [])
