@@ -1,7 +1,7 @@
 """Yanking and deleting files in a browser, and taking either back."""
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from fairway.db.models import Artifact, Audit, BrowserSession
 from fairway.registry import channels, sessions
@@ -9,6 +9,7 @@ from fairway.registry.actor import CONSOLE, Role
 from tests.support.browser import OWN, Tags
 from tests.support.builders import conda_package, tar_bz2_package
 from tests.web.reading import unpacked
+from tests.web.test_channel_pages import MOST_QUERIES
 from tests.web.test_pages import HOSTILE
 from tests.web.test_sending import ROLES
 
@@ -238,3 +239,44 @@ def test_what_cannot_be_done_is_not_there(lab, path):
     if "other" not in path:  # which package an address says does not matter to what is done
         assert browser.post(path, {"reason": "x"}, form="/settings").status_code == 404
         assert (state(lab), acted(lab)) == (("listed", None), [])
+
+
+# --- what it costs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{FILE}/yank",
+        f"{FILE}/delete",
+        f"{VERSION}/yank",
+        f"{LAB}/trash",
+        f"{LAB}/upload",
+        f"{LAB}/members",
+        f"{LAB}/members/viewer",
+        f"{LAB}/invite",
+        f"{LAB}/leave",
+        f"{LAB}/settings",
+        f"{LAB}/settings/visibility",
+        f"{LAB}/settings/danger",
+        "/channels/trash",
+    ],
+)
+def test_each_page_asks_the_database_at_most_six_times(lab, path):
+    browser = lab.browser("owner")
+    assert min(statements(lab, browser, path) for _ in range(3)) <= MOST_QUERIES
+
+
+def statements(site, browser, path):
+    count = 0
+
+    def seen(connection, cursor, statement, *_):
+        nonlocal count
+        count += statement != "BEGIN"
+
+    event.listen(site.app.database.reader, "before_cursor_execute", seen)
+    try:
+        assert browser.get(path).status_code == 200
+    finally:
+        event.remove(site.app.database.reader, "before_cursor_execute", seen)
+    return count

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from fairway.db.models import Artifact, Audit
-from fairway.registry import channels, sessions
+from fairway.registry import accounts, channels, sessions
 from fairway.registry.actor import CONSOLE, Role
 from fairway.registry.channels import Change
 from fairway.web.pages import sending
@@ -221,8 +221,7 @@ def test_who_is_put_out_while_the_file_arrives_publishes_nothing(lab):
     def slowly():
         yield data[:100]
         with lab.app.database.write() as session:
-            user = channels.list_members(session, CONSOLE, "lab", only="uploader")[0].user
-            sessions.end_all(session, CONSOLE, user_id(session, user), now=lab.app.now())
+            sessions.end_all(session, CONSOLE, accounts.user_named(session, "uploader").id, now=lab.app.now())
         yield data[100:]
 
     answer = browser.client.post(
@@ -230,12 +229,6 @@ def test_who_is_put_out_while_the_file_arrives_publishes_nothing(lab):
     )
     assert answer.status_code == 401
     assert nothing_left(lab)
-
-
-def user_id(session, name):
-    from fairway.registry import accounts
-
-    return accounts.user_named(session, name).id
 
 
 def test_uploads_of_a_person_are_limited_as_those_of_a_key(lab):

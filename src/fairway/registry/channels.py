@@ -284,15 +284,17 @@ def names_of_member(session: Session, actor: Actor, *, limit: int) -> list[str]:
     return list(session.scalars(query.order_by(Channel.name).limit(limit)))
 
 
-def list_members(
-    session: Session, actor: Actor, name: str, *, after: str = "", limit: int | None = None, only: str | None = None
+def list_members(session: Session, actor: Actor, name: str) -> list[MemberView]:
+    """Raises: as access.require does for SEE_MEMBERS."""
+    return members_of(session, access.channel_for(session, actor, Action.SEE_MEMBERS, name).id)
+
+
+def members_of(
+    session: Session, channel_id: int, *, after: str = "", limit: int | None = None, only: str | None = None
 ) -> list[MemberView]:
-    """By name; `after` is the last one of the page before, `only` the one that is wanted. Raises as access.require does
-    for SEE_MEMBERS.
-    """
-    channel = access.channel_for(session, actor, Action.SEE_MEMBERS, name)
+    """By name; `after` is the last one of the page before, `only` the one that is wanted. Who may see them the caller asks."""
     query = select(User.name, Member.role, Member.added_at).join(User, User.id == Member.user_id)
-    query = query.where(Member.channel_id == channel.id, User.name > after)
+    query = query.where(Member.channel_id == channel_id, User.name > after)
     if only is not None:
         query = query.where(User.name == only)
     return [MemberView(*row) for row in session.execute(query.order_by(User.name).limit(limit))]

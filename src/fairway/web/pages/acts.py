@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from fairway.errors import Invalid, NotFound, QuotaExceeded
-from fairway.registry import browse, trash, withdraw
+from fairway.registry import browse, packages, trash, withdraw
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.registry.browse import FileView
@@ -26,6 +26,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 DAY_MS = 86_400_000
 SHOWN = 50
+FILES_MAX = 1_000  # of a version
 FILE = "/channels/{channel}/packages/{name}/files/{subdir}/{filename}/{act}"
 VERSION = "/channels/{channel}/packages/{name}/versions/{version}/{act}"
 
@@ -173,8 +174,9 @@ def show_version(request: Request, actor: Actor, version: Version, act: str, for
     app = app_of(request)
     with app.database.read() as session:
         head = entered(app, session, actor, version.channel, ON_VERSIONS[act].action)
-        _, every = browse.package_files(session, actor, version.channel, version.name)
-    found = [file for file in every if file.version == version.version and fits(file, act)]
+        package = packages.show(session, head, version.name)
+        files = packages.files(session, package, version=version.version, deleted=False, limit=FILES_MAX)
+    found = [file for file in files.items if fits(file, act)]
     if not found:
         raise NotFound
     form = form or Form.of(reason=next((file.yank_reason for file in found if file.yank_reason), None))

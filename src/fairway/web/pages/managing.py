@@ -32,6 +32,7 @@ DAY_MS = 86_400_000
 FIELD_MAX = 1_024
 LOGO_PARTS = 4
 LOGO_SECONDS = 300
+HEIRS_SHOWN = 500
 FIELDS = {"description_invalid": "description", "readme_invalid": "readme"}
 
 VISIBILITIES = (
@@ -284,7 +285,7 @@ def show_danger(request: Request, actor: Actor, channel: str, form: Form) -> Res
     app = app_of(request)
     with app.database.read() as session:
         head = entered(app, session, actor, channel, Action.MANAGE)
-        members = channels.list_members(session, actor, channel)
+        members = channels.members_of(session, head.id, limit=HEIRS_SHOWN)
     heirs = [(member.user, f"{member.user} ({member.role})") for member in members if member.user != actor.name]
     return page(
         request,

@@ -13,6 +13,7 @@ from fairway.registry import channels, invitations, listing
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor, Role
 from fairway.registry.channels import MemberView
+from fairway.registry.listing import Head
 from fairway.web.deps import App, app_of, limits_of
 from fairway.web.pages.channel import entered, framed
 from fairway.web.pages.forms import Form, PageRoute, Sent, see_other
@@ -52,7 +53,7 @@ def members_page(request: Request, app: App, actor: Reader, channel: str, after:
         seen = head.may(Action.SEE_MEMBERS)
         if not seen and head.role is None:
             listing.enter(session, actor, channel, Action.SEE_MEMBERS)
-        found = channels.list_members(session, actor, channel, after=after, limit=SHOWN + 1) if seen else []
+        found = channels.members_of(session, head.id, after=after, limit=SHOWN + 1) if seen else []
         asked = []
         if head.may(Action.MANAGE):
             asked = invitations.list_of_channel(session, actor, channel, now=app.now())
@@ -134,7 +135,7 @@ def change_member(request: Request, app: App, actor: SureManager, channel: str, 
     role = None if act == "remove" else Role.of(chosen)
     try:
         with app.database.write() as session:
-            member_of(session, actor, channel, user)
+            member_of(session, entered(app, session, actor, channel, Action.MANAGE), user)
             channels.set_member(session, actor, channel, user, role, now=app.now())
     except Invalid as error:
         form.refuse("role", error.detail)
@@ -148,7 +149,7 @@ def show_member(request: Request, actor: Actor, channel: str, user: str, form: F
     app = app_of(request)
     with app.database.read() as session:
         head = entered(app, session, actor, channel, Action.MANAGE)
-        member = member_of(session, actor, channel, user)
+        member = member_of(session, head, user)
     form = form or Form.of(role=member.role)
     return page(
         request,
@@ -161,11 +162,11 @@ def show_member(request: Request, actor: Actor, channel: str, user: str, form: F
     )
 
 
-def member_of(session: Session, actor: Actor, channel: str, user: str) -> MemberView:
+def member_of(session: Session, head: Head, user: str) -> MemberView:
     """Raises: NotFound: no member."""
-    for member in channels.list_members(session, actor, channel, only=user):
+    for member in channels.members_of(session, head.id, only=user):
         return member
-    raise NotFound(f"{user} is no member of {channel}.")
+    raise NotFound(f"{user} is no member of {head.name}.")
 
 
 # --- leaving ---------------------------------------------------------------------------------------------------------
