@@ -377,3 +377,11 @@ def test_what_an_administrator_sees_is_for_administrators(world):
         assert (line.subject, line.channel) == ("noarch/demo-1.0-h0_0.conda", "lab")
         assert oversight.audit(session, admin, action="artifact.yank").items == []
         assert oversight.audit(session, admin, channel="none").items == []
+
+
+def test_so_many_names_may_be_asked_for_as_files_depend_on(world):
+    world.put()
+    with world.app.database.read() as session:
+        head = listing.enter(session, CONSOLE, "lab")
+        names = ["demo", *(f"none-{n}" for n in range(300_000))]
+        assert listing.packages_of(session, head.id, names) == {"demo": "1.0"}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import warnings
+from contextlib import suppress
+from itertools import product
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from sqlalchemy import select
 
 from fairway import errors
@@ -100,3 +103,27 @@ def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch):
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(errors.Invalid):
         logos.encoded(bomb)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+def test_a_bent_picture_is_refused_or_taken_and_nothing_else(kind):
+    """Its EXIF above all, which Pillow reads with other errors than the picture."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "hello"
+    whole = picture((40, 30), kind, exif=exif)
+    begin = whole.find(b"II*\x00") if b"II*\x00" in whole else whole.index(b"MM\x00*")
+    for place, value in product(range(begin + 4, begin + 40), range(13)):
+        data = bytearray(whole)
+        data[place] = value
+        with suppress(errors.Invalid), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logos.encoded(bytes(data))
+
+
+def test_the_warnings_of_other_threads_are_left_alone(monkeypatch):
+    """Filters are of the whole process: two pictures at once would leave every warning an error for good."""
+    before, seen = list(warnings.filters), []
+    turned = ImageOps.exif_transpose
+    monkeypatch.setattr(ImageOps, "exif_transpose", lambda one: (seen.append(list(warnings.filters)), turned(one))[1])
+    logos.encoded(picture())
+    assert seen == [before]

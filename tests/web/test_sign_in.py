@@ -358,3 +358,17 @@ def test_another_sites_form_does_nothing(ada):
         body = body.replace(token, token := browser.page("/login").token())
         answer = browser.client.post("/login", content=body, headers={"content-type": FORM, **headers})
         assert answer.status_code == 303
+
+
+def test_a_new_password_puts_out_who_has_a_copy_of_the_cookie(ada):
+    """Whoever fears that somebody got hold of the session changes the password in that very session."""
+    browser, thief = ada.browser(), ada.browser()
+    sign_in(browser)
+    stolen = browser.secret
+    thief.take(stolen)
+    assert thief.get("/settings").status_code == 200
+    answer = browser.post("/settings/password", {"current": PASSWORD, "password": "staple battery horse correct"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/settings/password")
+    assert browser.secret != stolen
+    assert "Your password is changed" in browser.page("/settings/password").text
+    assert thief.get("/settings").status_code == 303

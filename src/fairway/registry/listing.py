@@ -27,6 +27,7 @@ DAYS = 30
 """How many days a sparkline shows, today being the last."""
 
 RECENT_CHANNELS = 12
+NAMES_AT_ONCE = 20_000  # SQLite takes 32 766 values in a statement, PostgreSQL 65 535
 NO_USER = 0
 
 
@@ -411,11 +412,15 @@ def counted(
 
 
 def packages_of(session: Session, channel_id: int, names: Iterable[str]) -> dict[str, str]:
-    """Those of some names that have files in a channel, with their newest version: `{name: version}`. One statement."""
+    """Those of some names that have files in a channel, with their newest version: `{name: version}`. One statement,
+    unless these are very many.
+    """
     wanted = sorted(set(names))
-    if not wanted:
-        return {}
-    query = select(Package.name, Package.version).where(
-        Package.channel_id == channel_id, Package.live > 0, Package.name.in_(wanted)
-    )
-    return dict(session.execute(query).tuples().all())
+    found: dict[str, str] = {}
+    for begin in range(0, len(wanted), NAMES_AT_ONCE):
+        some = wanted[begin : begin + NAMES_AT_ONCE]
+        query = select(Package.name, Package.version).where(
+            Package.channel_id == channel_id, Package.live > 0, Package.name.in_(some)
+        )
+        found |= dict(session.execute(query).tuples().all())
+    return found

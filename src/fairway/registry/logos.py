@@ -7,7 +7,7 @@ is a document with scripts.
 from __future__ import annotations
 
 import io
-import warnings
+import struct
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -17,6 +17,8 @@ BYTES_MAX = 2 << 20
 PIXELS_MAX = 4096 * 4096
 SIDE = 256
 FORMATS = ("PNG", "JPEG", "WEBP")
+# what Pillow raises for pictures that are cut or bent, the last ones by their EXIF
+DAMAGED = (OSError, SyntaxError, EOFError, LookupError, ValueError, TypeError, ArithmeticError, struct.error)
 
 
 def encoded(data: bytes) -> bytes:
@@ -27,8 +29,7 @@ def encoded(data: bytes) -> bytes:
     if len(data) > BYTES_MAX:
         raise refused(f"has more than {BYTES_MAX >> 20} MiB")
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            warnings.simplefilter("error")  # a picture that Pillow warns of is one too many
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size
             if not 0 < width * height <= PIXELS_MAX:
                 raise refused(f"has more than {PIXELS_MAX >> 20} million pixels")
@@ -43,7 +44,7 @@ def encoded(data: bytes) -> bytes:
             return out.getvalue()
     except UnidentifiedImageError:
         raise refused("is no PNG, JPEG or WebP") from None
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Warning, Image.DecompressionBombError) as error:
+    except (*DAMAGED, Image.DecompressionBombError) as error:
         raise refused("cannot be read") from error
 
 

@@ -41,7 +41,7 @@ def page(
     """Some rows of `query` in the order of the columns `order`, which together are unique, and the cursors of the next
     page and of the one before. `key` gives the values of these columns of a row. Raises: Malformed: no cursor of ours.
     """
-    back, place = decoded(cursor, len(order)) if cursor else (False, None)
+    back, place = decoded(cursor, "".join(kind_of(column) for column in order)) if cursor else (False, None)
     down = descending != back
     if place is not None:
         columns: ColumnElement[Any] = tuple_(*order)
@@ -66,14 +66,20 @@ def encoded(key: Sequence[int | str | bytes], *, back: bool) -> str:
     return base64.urlsafe_b64encode(body).rstrip(b"=").decode()
 
 
-def decoded(cursor: str, length: int) -> tuple[bool, list[int | str | bytes]]:
-    """Whether it asks for the page before, and the key. Raises: Malformed."""
+def kind_of(column: Any) -> str:
+    """What stands for a column's type in a cursor: a value of another would be an error in the database."""
+    return {int: "i", str: "s", bytes: "b"}[column.type.python_type]
+
+
+def decoded(cursor: str, wanted: str) -> tuple[bool, list[int | str | bytes]]:
+    """Whether it asks for the page before, and the key, whose values are of the kinds that are wanted. Raises: Malformed."""
     try:
         back, kinds, *values = orjson.loads(base64.urlsafe_b64decode(cursor[:CURSOR_MAX] + "=" * (-len(cursor) % 4)))
         found = [_value(kind, value) for kind, value in zip(kinds, values, strict=True)]
     except (ValueError, TypeError):
         found = []
-    if len(found) != length or back not in (0, 1):
+        kinds, back = "", 0
+    if kinds != wanted or back not in (0, 1):
         raise Malformed("The cursor is not one this server gave.", code="cursor_invalid")
     return bool(back), found
 

@@ -22,7 +22,7 @@ from fairway.app import Fairway
 from fairway.web import assets, health, openapi
 from fairway.web.api import channels, packages
 from fairway.web.cookies import Cookies
-from fairway.web.deps import Elsewhere
+from fairway.web.deps import Elsewhere, own_path
 from fairway.web.errors import INTERNAL, headers_for, problem_body, unreadable
 from fairway.web.files import Files
 from fairway.web.limits import Limits
@@ -149,6 +149,13 @@ class Dispatch:
         elif visit.token_in_path and first in INSIDE:
             # a proxy that keeps /metrics inside does not look behind /t/x
             raise errors.NotFound
+        elif visit.place.paged and reading and (rest or first) and visit.place.path.endswith("/"):
+            # the router would make a whole address of the Host that was sent, which anybody may choose, without our mount
+            where = self.mount.rstrip("/") + own_path(quote(visit.place.path.rstrip("/"), safe="/@:+~!$,="))
+            answer = Response(
+                status_code=HTTPStatus.SEE_OTHER, headers={"Location": where, "Cache-Control": "no-store"}
+            )
+            await answer(scope, receive, send)
         elif asked is None:
             if visit.method == "HEAD":
                 scope, send = {**scope, "method": "GET"}, bodyless(send)  # type: ignore[assignment]

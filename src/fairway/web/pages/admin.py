@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
 
 from fairway import settings as settings_module
@@ -284,7 +284,7 @@ def jobs(request: Request, app: App, actor: Admin) -> Response:
 
 
 @router.post("/jobs/{job_id}/retry")
-def retry(request: Request, app: App, actor: Admin, job_id: int) -> Response:
+def retry(request: Request, app: App, actor: Admin, job_id: Annotated[int, Path(ge=1, le=1 << 62)]) -> Response:
     """Have it done by the next worker that looks, within half a minute."""
     with app.database.write() as session:
         administer.retry(session, actor, job_id, now=app.now())

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from fairway.conda.names import ChannelName
 from fairway.errors import Invalid, NameTaken
-from fairway.registry import channels, listing, oversight, statistics
+from fairway.registry import access, channels, listing, oversight, statistics
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor, Visibility
 from fairway.registry.listing import Head, Sort
@@ -75,14 +75,18 @@ def create(request: Request, app: App, actor: SignedIn, form: Sent) -> Response:
 
 
 @router.get("/channels/new/name", dependencies=[Depends(signed_in), Depends(may_search)])
-def check_name(request: Request, app: App, name: Short = "") -> Response:
-    """Whether a channel could be called that: what making one would say, so it tells no more than that does."""
+def check_name(request: Request, app: App, actor: SignedIn, name: Short = "") -> Response:
+    """Whether a channel could be called that, as far as one may see. That a hidden one has the name only making it tells:
+    that may be tried a few times an hour, and this with every key that is typed.
+    """
     problem = None
     name = name.strip()
     if name:
         try:
             with app.database.read() as session:
-                channels.require_free(session, ChannelName.parse(name))
+                wanted = ChannelName.parse(name)
+                if access.readable(session, actor, wanted):
+                    channels.require_free(session, wanted)
         except (Invalid, NameTaken) as error:
             problem = error.detail
     return page(request, "channel/name.html", name=name, problem=problem)

@@ -95,10 +95,10 @@ def start(request: Request, app: Fairway, actor: Actor, sign_in: accounts.SignIn
     return secret
 
 
-def entered(request: Request, secret: str, path: str) -> Response:
+def entered(request: Request, secret: str, path: str, note: str | None = None) -> Response:
     """On to a page, with the session's cookie. The secret of forms is another one from now on."""
     jar = cookies_of(request)
-    answer = see_other(request, path)
+    answer = see_other(request, path, note)
     answer.headers.append("Set-Cookie", jar.write(jar.session, secret, seconds=sessions.LIFE_MS // 1000))
     answer.headers.append("Set-Cookie", jar.drop(jar.form))
     return answer

@@ -16,7 +16,7 @@ from fairway.registry.actor import Actor, Scope
 from fairway.registry.tokens import TokenView
 from fairway.settings import command_name
 from fairway.web.deps import App, Confirmed, SignedIn, Visitor, here, limits_of
-from fairway.web.pages.entry import tried, words_of
+from fairway.web.pages.entry import entered, tried, words_of
 from fairway.web.pages.forms import Form, PageRoute, Sent, see_other
 from fairway.web.pages.render import page
 
@@ -73,7 +73,9 @@ def password_page(request: Request, actor: SignedIn) -> Response:
 
 @router.post("/settings/password")
 def change_password(request: Request, app: App, actor: SignedIn, form: Sent) -> Response:
-    """A new one, for who knows the one before; every other browser is signed out by it. Raises: RateLimited."""
+    """A new one, for who knows the one before; every other browser is signed out by it, also one that has this one's
+    cookie. Raises: RateLimited.
+    """
     password = form.value("password")
     if tried(request, app, actor.name, form.value("current")) is None:
         form.refuse("current", "That is not your password.")
@@ -88,7 +90,8 @@ def change_password(request: Request, app: App, actor: SignedIn, form: Sent) -> 
     password_hash = passwords.hashed(password)
     with app.database.write() as session:
         accounts.set_password(session, actor, actor.name, password_hash, now=app.now())
-    return see_other(request, "/settings/password", "password-changed")
+        secret = sessions.confirm(session, actor, now=app.now())
+    return entered(request, secret, "/settings/password", "password-changed")
 
 
 # --- browsers ----------------------------------------------------------------------------------------------------------
