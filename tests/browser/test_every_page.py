@@ -29,11 +29,20 @@ PAGES = (
     )
     | dict.fromkeys(
         ("/login", "/settings", "/settings/password", "/settings/keys", "/settings/keys/new", "/settings/sessions", "/invitations",
-         "/channels/new", "/confirm"),
+         "/channels/new", "/channels/trash", "/confirm"),
         SIGNED,
     )
     | dict.fromkeys(
         (PRIVATE, f"{PRIVATE}/readme", f"{PRIVATE}/statistics", *(f"{PRIVATE}/packages/icefloe{tab}" for tab in TABS)), READ
+    )
+    | {f"{PRIVATE}/members": READ, f"{PRIVATE}/leave": (401, 404, 200, 200, 404)}
+    | dict.fromkeys(
+        (f"{PRIVATE}/upload", f"{PRIVATE}/trash", f"{PRIVATE}/packages/icefloe/versions/3.0.0a4/yank"), MAINTAIN
+    )
+    | dict.fromkeys(
+        (f"{PRIVATE}/settings", f"{PRIVATE}/settings/visibility", f"{PRIVATE}/settings/danger", f"{PRIVATE}/invite",
+         f"{PRIVATE}/members/leon"),
+        OWN,
     )
     | dict.fromkeys(
         ("/admin", "/admin/users", "/admin/users?q=nobody-is-called-that", "/admin/users/tomas/suspend", "/admin/channels",

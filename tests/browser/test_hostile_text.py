@@ -22,7 +22,8 @@ TOGETHER = 8  # of the payloads, in each package
 TABS = ("", "/versions", "/files", "/dependencies", "/dependents", "/contents", "/recipe", "/statistics", "/history")
 ELSEWHERE = (
     "/", f"/channels/{CHANNEL}", f"/channels/{CHANNEL}/readme", f"/channels/{CHANNEL}/statistics",
-    "/search?q=worse", "/search/live?q=worse", "/settings",
+    f"/channels/{CHANNEL}/members", f"/channels/{CHANNEL}/settings", f"/channels/{CHANNEL}/upload", f"/channels/{CHANNEL}/trash",
+    f"/channels/{CHANNEL}/packages/worse-0/versions/1.0/unyank", f"/channels/{CHANNEL}/packages/worse-1/versions/1.0/yank", "/search?q=worse", "/search/live?q=worse", "/settings",
     "/settings/keys", "/settings/sessions", "/invitations", "/admin", "/admin/users", "/admin/audit",
     "/admin/audit?action=artifact.yank", "/admin/jobs", "/admin/channels",
 )  # fmt: skip

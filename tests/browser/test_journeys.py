@@ -35,7 +35,6 @@ def package(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.skip(reason="the page that uploads is not there yet")
 def test_from_the_first_start_to_the_first_package(look, serve, package):
     server = serve()
     code = (server.data / "setup-code").read_text().strip()
@@ -115,3 +114,73 @@ def test_a_key_is_made_and_works(look, demo, tmp_path):
     press(page, "Revoke the key")
     with Client(tmp_path / "revoked", bearer(key)) as client, pytest.raises(Exception, match="401"):
         client.names(channel, "fleet-image-heron", platforms=["noarch"])
+
+
+def as_somebody(look, demo, user: str, path: str) -> Page:
+    page: Page = look("/login", server=demo.server)
+    demo.sign_in(page, user)
+    page.goto(path)
+    return page
+
+
+def test_somebody_is_invited_accepts_and_uploads_and_a_viewer_does_not(look, demo, package):
+    members = "/channels/polar-ocean-bench/members"
+    owner = as_somebody(look, demo, "ingrid", members)
+    owner.get_by_role("link", name="Invite somebody").click()
+    fill(owner, who="yuki")
+    owner.get_by_role("radio", name=re.compile("Uploader")).check()
+    press(owner, "Invite")
+    expect(owner.get_by_role("row").filter(has_text="yuki")).to_contain_text("uploader")
+    stranger = as_somebody(look, demo, "yuki", "/channels/polar-ocean-bench")
+    expect(stranger.get_by_role("heading", level=1)).to_have_text("Nothing is here")
+    stranger.goto("/invitations")
+    stranger.get_by_role("button", name="Accept polar-ocean-bench").click()
+    stranger.goto("/channels/polar-ocean-bench/upload")
+    stranger.locator("input[type=file]").set_input_files(package)
+    expect(stranger.locator(".upload").filter(has_text=package.name)).to_have_class(re.compile("upload-good"))
+    stranger.goto("/channels/polar-ocean-bench/packages/kelp")
+    expect(stranger.get_by_text("Counts kelp").first).to_be_visible()
+    viewer = as_somebody(look, demo, "leon", "/channels/polar-ocean-bench")
+    expect(viewer.get_by_role("link", name="Upload")).to_have_count(0)
+    refused = viewer.goto("/channels/polar-ocean-bench/upload")
+    assert refused is not None
+    assert refused.status == 403
+    expect(viewer.get_by_role("heading", level=1)).to_have_text("You may not do this")
+
+
+def test_a_version_is_yanked_and_put_back(look, demo):
+    package = "/channels/polar-ocean/packages/icefloe"
+    page = as_somebody(look, demo, "tomas", f"{package}/versions/2.2.0/yank")
+    fill(page, reason="Ice melted upwards; use 2.1.1")
+    press(page, "Yank the version")
+    expect(page.locator("[data-toast]")).to_contain_text("Yanked")
+    page.goto(package)
+    expect(page.locator(".page-head")).to_contain_text("2.1.1")
+    everybody = look(f"{package}?version=2.2.0", server=demo.server)
+    expect(everybody.get_by_text("Ice melted upwards; use 2.1.1").first).to_be_visible()
+    everybody.goto(f"{package}/versions")
+    expect(everybody.get_by_role("row").filter(has_text="2.2.0")).to_contain_text("yanked")
+    assert findings(everybody) == []
+    page.goto(f"{package}/versions/2.2.0/unyank")
+    press(page, "Put the version back")
+    page.goto(package)
+    expect(page.locator(".page-head")).to_contain_text("2.2.0")
+
+
+def test_a_channel_is_deleted_and_restored(look, demo):
+    page = as_somebody(look, demo, "yuki", "/channels/saltmarsh-tools/settings/danger")
+    button = page.get_by_role("button", name="Delete the channel")
+    expect(button).to_be_disabled()
+    page.locator("[name=typed_delete]").fill("saltmarsh-tools")
+    button.click()
+    page.wait_for_url("**/channels/trash")
+    expect(page.get_by_role("row").filter(has_text="saltmarsh-tools")).to_be_visible()
+    other = as_somebody(look, demo, "tomas", "/channels/saltmarsh-tools")
+    expect(other.get_by_role("heading", level=1)).to_have_text("Nothing is here")
+    other.goto("/search?q=marsh-release")
+    assert "saltmarsh-tools" not in other.locator("main").inner_text()
+    page.get_by_role("button", name="Restore saltmarsh-tools").click()
+    page.wait_for_url("**/channels/saltmarsh-tools")
+    again = other.goto("/channels/saltmarsh-tools/packages/marsh-release")
+    assert again is not None
+    assert again.status == 200

@@ -215,6 +215,17 @@ def versions(session: Session, package: PackageHead) -> list[str]:
     return list(session.scalars(query))
 
 
+def yanked_versions(session: Session, package: PackageHead) -> dict[str, str]:
+    """The versions of which every live file is yanked, each with a reason. One statement."""
+    query = (
+        select(Artifact.version, func.max(Artifact.yank_reason))
+        .where(Artifact.package_id == package.id, Artifact.deleted_at.is_(None))
+        .group_by(Artifact.version)
+        .having(func.count(Artifact.yanked_at) == func.count())
+    )
+    return {version: reason or "" for version, reason in session.execute(query)}
+
+
 def matrix(session: Session, package: PackageHead, *, cursor: str = "", limit: int = 50) -> Matrix:
     """The versions of a package, some at a time, and where there are files of them. Deleted ones are in it as long as
     their bytes are. Three statements. Raises: Malformed (cursor).

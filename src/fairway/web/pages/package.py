@@ -108,6 +108,7 @@ def overview(request: Request, app: App, actor: Visitor, channel: str, name: str
         head, package = opened(app, session, actor, channel, name)
         recent = listing.package_days(session, [package.id], now=app.now())[package.id]
         versions = registry.versions(session, package)
+        yanked = registry.yanked_versions(session, package)
     if version and version not in versions:
         raise NotFound(f"There is no version {version[:80]} of {name} in {channel}.")
     address = f"{app.settings.url}/{head.name}"
@@ -118,7 +119,8 @@ def overview(request: Request, app: App, actor: Visitor, channel: str, name: str
         **framed(request, head, package),
         recent=recent,
         version=version,
-        versions=versions[:CHOICES],
+        versions=[one for one in versions if one == version or one not in yanked][:CHOICES],
+        yanked=yanked.get(version),
         install=clients.install(package.name, version or None, [address], private=private),
         description=markdown.render(package.description) if package.description else "",
         references=[(LINKS[key], address) for key, address in package.links.items() if key in LINKS],
