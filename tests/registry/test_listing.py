@@ -213,7 +213,7 @@ def test_a_package_has_a_head_versions_files_and_an_order(world):
     assert (package.platforms, package.files, package.downloads) == (("linux-64", "osx-arm64"), 5, 3)
     assert package.links == {"home": "https://example.org", "source": "https://git.example.org/demo"}
     with reading(world, most=1) as (session, head):
-        assert packages.versions(session, package) == ["1.10", "1.9", "1.2"]
+        assert list(packages.versions(session, package)) == ["1.10", "1.9", "1.2"]
     with reading(world, most=3) as (session, head):
         matrix = packages.matrix(session, package)
     assert matrix.platforms == ("linux-64", "osx-arm64")

@@ -204,26 +204,16 @@ def is_link(text: str) -> bool:
 # --- versions and files --------------------------------------------------------------------------------------------
 
 
-def versions(session: Session, package: PackageHead) -> list[str]:
-    """Every version with live files, newest first. One statement."""
+def versions(session: Session, package: PackageHead) -> dict[str, str | None]:
+    """Every version with live files, newest first, and why it is yanked, if every file of it is. One statement."""
+    yanked = func.count(Artifact.yanked_at) == func.count()
     query = (
-        select(Artifact.version)
+        select(Artifact.version, case((yanked, func.max(Artifact.yank_reason))))
         .where(Artifact.package_id == package.id, Artifact.deleted_at.is_(None))
         .group_by(Artifact.version_key, Artifact.version)
         .order_by(Artifact.version_key.desc(), Artifact.version.desc())
     )
-    return list(session.scalars(query))
-
-
-def yanked_versions(session: Session, package: PackageHead) -> dict[str, str]:
-    """The versions of which every live file is yanked, each with a reason. One statement."""
-    query = (
-        select(Artifact.version, func.max(Artifact.yank_reason))
-        .where(Artifact.package_id == package.id, Artifact.deleted_at.is_(None))
-        .group_by(Artifact.version)
-        .having(func.count(Artifact.yanked_at) == func.count())
-    )
-    return {version: reason or "" for version, reason in session.execute(query)}
+    return {version: reason for version, reason in session.execute(query)}  # noqa: C416 - a row is no pair
 
 
 def matrix(session: Session, package: PackageHead, *, cursor: str = "", limit: int = 50) -> Matrix:

@@ -108,7 +108,6 @@ def overview(request: Request, app: App, actor: Visitor, channel: str, name: str
         head, package = opened(app, session, actor, channel, name)
         recent = listing.package_days(session, [package.id], now=app.now())[package.id]
         versions = registry.versions(session, package)
-        yanked = registry.yanked_versions(session, package)
     if version and version not in versions:
         raise NotFound(f"There is no version {version[:80]} of {name} in {channel}.")
     address = f"{app.settings.url}/{head.name}"
@@ -119,8 +118,8 @@ def overview(request: Request, app: App, actor: Visitor, channel: str, name: str
         **framed(request, head, package),
         recent=recent,
         version=version,
-        versions=[one for one in versions if one == version or one not in yanked][:CHOICES],
-        yanked=yanked.get(version),
+        versions=[one for one, reason in versions.items() if one == version or reason is None][:CHOICES],
+        yanked=versions.get(version),
         install=clients.install(package.name, version or None, [address], private=private),
         description=markdown.render(package.description) if package.description else "",
         references=[(LINKS[key], address) for key, address in package.links.items() if key in LINKS],
@@ -182,7 +181,7 @@ def files(
         found = registry.files(
             session, package, version=version or None, subdir=platform or None, cursor=cursor, limit=SHOWN
         )
-        known = registry.versions(session, package)
+        known = list(registry.versions(session, package))
     return page(
         request,
         "package/files.html",
@@ -200,7 +199,7 @@ def requirements(request: Request, app: App, actor: Visitor, channel: str, name:
     with app.database.read() as session:
         head, package = opened(app, session, actor, channel, name)
         found = dependencies.dependencies(session, head, package, version or None)
-        known = registry.versions(session, package)
+        known = list(registry.versions(session, package))
     return page(
         request,
         "package/dependencies.html",
