@@ -232,6 +232,8 @@ def test_a_key_is_no_session(ada):
     browser = ada.browser()
     browser.take(key)
     assert browser.get("/settings").status_code == 303
+    assert browser.get("/channels/lab").status_code == 401
+    assert browser.get("/lab/noarch/repodata.json").status_code == 401
 
 
 def test_dangerous_acts_ask_for_the_password_again(ada):
