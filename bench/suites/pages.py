@@ -139,9 +139,9 @@ def statements(data: Path, paths: dict[str, str], secret: str) -> dict[str, int]
 def counting(engine: Any, act: Callable[[], object]) -> int:
     count = 0
 
-    def seen(*_: object) -> None:
+    def seen(_connection: object, _cursor: object, text: str, *_: object) -> None:
         nonlocal count
-        count += 1
+        count += text.split(" ", 1)[0].upper() not in {"BEGIN", "PRAGMA"}
 
     event.listen(engine, "before_cursor_execute", seen)
     act()
