@@ -19,7 +19,7 @@ from fairway.registry.access import Action
 from fairway.registry.actor import Actor, Role, Scope, Visibility
 
 DESCRIPTION_MAX = 1_000
-README_MAX = 256 << 10  # bytes
+README_MAX = 64 << 10  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,11 +261,17 @@ def hold(session: Session, channel_id: int) -> None:
 
 
 def require_another_owner(session: Session, channel: Channel, member: Member, user: str) -> None:
-    """Raises: Invalid: this one, who is to be none any more, is the last."""
+    """Raises: Invalid: this one, who is to be none any more, is the last who can sign in."""
     if member.role != Role.OWNER.text:
         return
-    owners = select(func.count()).where(Member.channel_id == channel.id, Member.role == Role.OWNER.text)
-    if session.scalar(owners) == 1:
+    others = (
+        select(func.count())
+        .select_from(Member)
+        .join(User, User.id == Member.user_id)
+        .where(Member.channel_id == channel.id, Member.role == Role.OWNER.text)
+        .where(Member.user_id != member.user_id, User.suspended_at.is_(None))
+    )
+    if not session.scalar(others):
         raise Invalid(
             f"{user} is the last owner of {channel.name}: give the channel another owner first.", code="last_owner"
         )

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fairway.errors import Invalid
+from fairway.errors import Invalid, Unavailable
 
 BYTES_MAX = 2 << 20
 PIXELS_MAX = 4096 * 4096
 SIDE = 256
 FORMATS = ("PNG", "JPEG", "WEBP")
+# A picture of few bytes may take 64 MiB and more when it is decoded: one at a time.
+DECODING = threading.Lock()
+PATIENCE_SECONDS = 5.0
 # what Pillow raises for pictures that are cut or bent, the last ones by their EXIF
 DAMAGED = (OSError, SyntaxError, EOFError, LookupError, ValueError, TypeError, ArithmeticError, struct.error)
 
@@ -24,10 +28,12 @@ DAMAGED = (OSError, SyntaxError, EOFError, LookupError, ValueError, TypeError, A
 def encoded(data: bytes) -> bytes:
     """The picture as a PNG of at most 256 x 256, without anything else that was in the file. Takes up to a second.
 
-    Raises: Invalid: it is no picture of these formats, is animated, or is too large.
+    Raises: Invalid: it is no picture of these formats, is animated, or is too large. Unavailable: too many at once.
     """
     if len(data) > BYTES_MAX:
         raise refused(f"has more than {BYTES_MAX >> 20} MiB")
+    if not DECODING.acquire(timeout=PATIENCE_SECONDS):
+        raise Unavailable("Too many pictures at once; try again in a moment.")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size
@@ -46,6 +52,8 @@ def encoded(data: bytes) -> bytes:
         raise refused("is no PNG, JPEG or WebP") from None
     except (*DAMAGED, Image.DecompressionBombError) as error:
         raise refused("cannot be read") from error
+    finally:
+        DECODING.release()
 
 
 def refused(why: str) -> Invalid:

@@ -33,7 +33,7 @@ class NewChannel(Strict):
 class ChannelChange(Strict):
     visibility: VisibilityName | None = None
     description: Annotated[str | None, Field(max_length=1_000)] = None
-    readme: Annotated[str | None, Field(max_length=262_144, description="Markdown")] = None
+    readme: Annotated[str | None, Field(max_length=65_536, description="Markdown")] = None
     allow_v3: bool | None = None
     allow_overwrite: bool | None = None
 

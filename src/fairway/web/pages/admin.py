@@ -219,8 +219,7 @@ def ask_quota(request: Request, app: App, actor: Admin, channel: str) -> Respons
 def set_quota(request: Request, app: App, actor: Admin, channel: str, form: Sent) -> Response:
     """Bound a channel, or with nothing in the field let it be."""
     try:
-        megabytes = float(form.text("quota") or "nan")
-        quota = None if megabytes != megabytes else round(megabytes * MEGABYTE)  # noqa: PLR0124 - not a number
+        quota = round(float(form.text("quota")) * MEGABYTE) if form.text("quota") else None
     except (ValueError, OverflowError):
         quota = -1
     if quota is not None and not 0 <= quota < 1 << 60:

@@ -184,9 +184,11 @@ def logo(request: Request, app: App, actor: Visitor, channel: str) -> Response:
     if data is None:
         raise NotFound
     etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    shared = head.visibility is Visibility.PUBLIC
-    headers = {"ETag": etag, "Cache-Control": f"public, max-age={LOGO_SECONDS}" if shared else "private, no-cache"}
-    if not_modified(visit_of(request).headers, etag.encode(), None):
+    visit = visit_of(request)
+    shared = head.visibility is Visibility.PUBLIC and not visit.token_in_path
+    kept = f"public, max-age={LOGO_SECONDS}" if shared else "private, no-cache"
+    headers = {"ETag": etag, "Cache-Control": kept, "Vary": "Authorization, X-API-Key, Cookie"}
+    if not_modified(visit.headers, etag.encode(), None):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(data, headers=headers, media_type="image/png")
 

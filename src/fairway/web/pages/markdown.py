@@ -8,6 +8,7 @@ who reads the page, so they are links.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup, escape
 
-LENGTH_MAX = 256 << 10
+# What is longer is cut: the worst of this length takes a second, and whoever looks at the page would pay it.
+LENGTH_MAX = 64 << 10
+KEPT = 64
 REL = "nofollow noopener"
 TAGS = {
     *("a", "blockquote", "br", "code", "em", "hr", "li", "ol", "p", "pre", "s", "strong", "ul"),
@@ -65,7 +68,12 @@ PARSER = _parser()
 
 def render(text: str) -> Markup:
     """HTML that may stand in a page."""
-    html = PARSER.render(text[:LENGTH_MAX])
+    return _rendered(text[:LENGTH_MAX])
+
+
+@lru_cache(maxsize=KEPT)
+def _rendered(text: str) -> Markup:
+    html = PARSER.render(text)
     return Markup(  # noqa: S704 - this is the place that makes it safe
         nh3.clean(
             html,
