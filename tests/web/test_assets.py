@@ -65,7 +65,8 @@ def test_a_server_without_its_bundle_says_what_to_do(tmp_path):
 def test_the_style_page_is_for_development(site):
     assert site.get("/styleguide").status_code == 404
     assert site.get("/styleguide", site.key()).status_code == 404
-    assert site.client.get("/styleguide", headers=bearer("x")).status_code == 404
+    wrong = [site.client.get(path, headers=bearer("x")) for path in ("/styleguide", "/no-such-channel")]
+    assert [answer.status_code for answer in wrong] == [401, 401]  # as for any address: the key is looked at first
 
 
 def test_a_wheel_and_a_source_distribution_hold_the_bundle(tmp_path):
