@@ -141,10 +141,12 @@ export function start() {
   for (const form of document.querySelectorAll("[data-upload]:not([data-ready])")) {
     form.dataset.ready = "";
     const input = form.querySelector("input[type=file]");
-    input.addEventListener("change", () => {
+    const take = () => {
       queue(form, [...input.files]);
       input.value = ""; // so that the same file can be chosen again
-    });
+    };
+    input.addEventListener("change", take);
+    take(); // what was chosen before this script was there
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("dragover", (event) => {
       event.preventDefault();

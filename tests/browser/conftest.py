@@ -14,7 +14,9 @@ from tests.browser.looking import ARGUMENTS, Looks
 from tests.support.server import Server
 
 
-@pytest.fixture(scope="session")
+# `scope="module"`: Playwright keeps an event loop running in its thread, in which no other test could run one. So all of
+# these tests are one group, and it ends with each file.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     found = shutil.which("chromium")
     if found is None:

@@ -7,6 +7,8 @@ import pytest
 from tests.browser.looking import findings, too_wide
 
 # Of the private channel polar-ocean-bench, and of the small demo
+pytestmark = pytest.mark.xdist_group("browser")
+
 PEOPLE = {"nobody": None, "stranger": "yuki", "viewer": "leon", "owner": "ingrid", "administrator": "mara"}
 ALL_RULES = {"nobody", "owner", "administrator"}  # what the others see is a part of it
 PRIVATE, PUBLIC, PACKAGE, LONG = (

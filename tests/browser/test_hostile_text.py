@@ -17,6 +17,8 @@ from fairway.settings import load
 from tests.browser.payloads import PAYLOADS
 from tests.support.builders import conda_package
 
+pytestmark = pytest.mark.xdist_group("browser")
+
 CHANNEL = "hostile"
 TOGETHER = 8  # of the payloads, in each package
 TABS = ("", "/versions", "/files", "/dependencies", "/dependents", "/contents", "/recipe", "/statistics", "/history")

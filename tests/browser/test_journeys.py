@@ -12,6 +12,8 @@ from tests.browser.looking import findings
 from tests.clients.clients import Client, bearer
 from tests.support.builders import conda_package
 
+pytestmark = pytest.mark.xdist_group("browser")
+
 PASSWORD = "four harbours under a quiet moon"
 
 

@@ -9,6 +9,8 @@ from playwright.sync_api import expect
 
 from tests.browser.looking import findings, too_wide
 
+pytestmark = pytest.mark.xdist_group("browser")
+
 FIRST_VISIT = 150_000  # bytes on the wire
 
 
