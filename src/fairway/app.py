@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
 
 import structlog
 
@@ -31,8 +31,12 @@ from fairway.registry.lookup import Lookup
 from fairway.registry.publish import Intake, Offer, Published, accept
 from fairway.registry.publisher import Publisher
 from fairway.registry.statistics import Counts
+from fairway.remote.addresses import Rules
 from fairway.sandbox.pool import Reader
 from fairway.settings import Loaded
+
+if TYPE_CHECKING:
+    from fairway.remote.client import Client
 
 log = structlog.get_logger("fairway.app")
 
@@ -73,6 +77,7 @@ class Fairway:
         self.limits = Limits(file_size=settings.max_file_size)
         self._reader: Reader | None = None
         self._reader_lock = threading.Lock()
+        self._remote: Client | None = None
         self.committer = Committer(self.database)
         self.shard_indexes = ShardIndexes(self.database)
         self.publisher = Publisher(self.database, self.blobs, self.staging, clock=self.now)
@@ -88,6 +93,16 @@ class Fairway:
             if self._reader is None:
                 self._reader = Reader(processes=self.settings.reading_processes, limits=self.limits)
             return self._reader
+
+    @property
+    def remote(self) -> Client:
+        """What asks other servers; made by the first who needs it."""
+        with self._reader_lock:
+            if self._remote is None:
+                from fairway.remote.client import Client  # noqa: PLC0415 - most commands ask nobody
+
+                self._remote = Client(Rules.parse(self.settings.upstream_allow))
+            return self._remote
 
     @property
     def setup_code_file(self) -> Path:
@@ -152,6 +167,8 @@ class Fairway:
     def close(self) -> None:
         """Stop the background, write what is still in memory, and let go of everything. May be called twice."""
         self._stop.set()
+        if self._remote is not None:
+            self._remote.close()  # whoever asks others stops within a second
         self.lookup.close()
         self.publisher.stop()
         for thread in self._threads:

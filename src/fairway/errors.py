@@ -104,6 +104,50 @@ class FeatureOff(FairwayError):
     code = "v3_not_allowed"
 
 
+# --- what failed on another server ---------------------------------------------------------------------------------
+
+
+class RemoteError(FairwayError):
+    """Another server could not be used."""
+
+    code = "remote_failed"
+
+    def __init__(self, detail: str | None = None, *, code: str | None = None, seconds: int | None = None) -> None:
+        """`seconds` is how long that server wants to be left alone, if it said so."""
+        super().__init__(detail, code=code)
+        self.seconds = seconds
+
+
+class RemoteRefused(RemoteError):
+    """This is no address that this server asks."""
+
+    code = "remote_refused"
+
+
+class RemoteMissing(RemoteError):
+    """The other server does not have it."""
+
+    code = "remote_missing"
+
+
+class RemoteDenied(RemoteError):
+    """The other server wants a credential for it, or another one."""
+
+    code = "remote_denied"
+
+
+class RemoteWrong(RemoteError):
+    """What the other server sent is not what it should be. Asking again at once would not help."""
+
+    code = "remote_wrong"
+
+
+class RemoteUnavailable(RemoteError):
+    """The other server does not answer now, or not whole. It may later."""
+
+    code = "remote_unavailable"
+
+
 # --- what failed on our side ---------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sqlalchemy.engine import make_url
 
 from fairway.errors import SetupError
+from fairway.remote.addresses import Rules
 
 PREFIX = "FAIRWAY_"
 PASSWORD = re.compile(r"(//[^/@]*:)[^/]*(@)")  # in an address
@@ -72,6 +73,12 @@ class Settings(BaseModel):
     trusted_proxies: str = Field(
         "", description="Addresses and networks of your own proxies, with commas: their X-Forwarded-For is believed"
     )
+    upstream_allow: str = Field(
+        "",
+        description="What may be asked besides the public internet at ports 80 and 443, with commas: networks, addresses "
+        "and host names, each with a port, with :* for any port, or with neither for 80 and 443; *:8443 is a port of any "
+        "public address",
+    )
     development: bool = Field(False, description="Show /styleguide, the page of every part that pages are made of")
     keep_days: int = Field(7, ge=1, description="Days a deleted file stays downloadable, and an old shard stays")
 
@@ -90,6 +97,12 @@ class Settings(BaseModel):
     def _trusted_proxies(cls, value: str) -> str:
         for part in filter(None, value.replace(",", " ").split()):
             ip_network(part)  # its ValueError names what is wrong
+        return value
+
+    @field_validator("upstream_allow")
+    @classmethod
+    def _upstream_allow(cls, value: str) -> str:
+        Rules.parse(value)
         return value
 
     @property

@@ -29,6 +29,12 @@ STATUS: dict[type[FairwayError], HTTPStatus] = {
     errors.QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ArtifactExists: HTTPStatus.CONFLICT,
     errors.NameTaken: HTTPStatus.CONFLICT,
+    errors.RemoteError: HTTPStatus.BAD_GATEWAY,
+    errors.RemoteRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.RemoteMissing: HTTPStatus.NOT_FOUND,
+    errors.RemoteDenied: HTTPStatus.BAD_GATEWAY,
+    errors.RemoteWrong: HTTPStatus.BAD_GATEWAY,
+    errors.RemoteUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,  # which every client asks again
     errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.BlobMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
