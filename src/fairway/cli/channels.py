@@ -9,7 +9,7 @@ import typer
 from fairway.cli.context import Column, DataOption, JsonOption, listing, moment, opened
 from fairway.errors import Invalid
 from fairway.registry import channels as registry
-from fairway.registry import trash
+from fairway.registry import relating, trash
 from fairway.registry.actor import CONSOLE, Role, Visibility
 
 channels = typer.Typer(help="Channels and who may use them.", no_args_is_help=True)
@@ -95,6 +95,32 @@ def set_channel(
         if quota is not None:
             registry.set_quota(session, CONSOLE, name, quota_of(quota), now=app.now())
     print(f"Changed {name}.")
+
+
+@channels.command("relate")
+def relate_channel(
+    name: Name,
+    base: Annotated[str | None, typer.Option("--base", help="The channel that clients load before it")] = None,
+    overrides: Annotated[str | None, typer.Option("--overrides", help="The one that they load after it")] = None,
+    no_base: Annotated[bool, typer.Option("--no-base", help="Nothing goes before it")] = False,
+    no_overrides: Annotated[bool, typer.Option("--no-overrides", help="Nothing goes after it")] = False,
+    data: DataOption = None,
+) -> None:
+    """Say which channels of this server go before and after one (CEP 42), or show it."""
+    if (base is not None and no_base) or (overrides is not None and no_overrides):
+        raise typer.BadParameter("say either which channel it is, or that there is none")
+    change = registry.Change(base="" if no_base else base, overrides="" if no_overrides else overrides)
+    with opened(data) as app:
+        if change != registry.Change():
+            with app.database.write() as session:
+                registry.update_channel(session, CONSOLE, name, change, now=app.now())
+        with app.database.read() as session:
+            channel = registry.show(session, CONSOLE, name)
+            placed = relating.order(session, channel.id)
+            idle = [one.name for one in relating.said(session, CONSOLE, channel.id).values() if not one.in_effect]
+    print(f"Clients that know channel relations load, in this order: {', '.join(one.name for one in placed)}.")
+    for other in idle:
+        print(f"Not said to anybody now: {other}, which fewer people may read than {name}, or which is deleted.")
 
 
 @channels.command("delete")

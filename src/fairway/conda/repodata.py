@@ -24,6 +24,22 @@ Pieces = tuple[bytes, bytes]
 V3 = frozenset((Section.V3_TAR_BZ2, Section.V3_CONDA))
 
 
+class Relations(NamedTuple):
+    """The channels that go before and after one, by their names on the same server (CEP 42)."""
+
+    base: str | None = None
+    overrides: str | None = None
+
+    @property
+    def info(self) -> dict[str, dict[str, str]]:
+        """What repodata.json and the shard index have of it in their `info`: references to a channel's neighbours."""
+        said = {kind: f"../{name}" for kind, name in self._asdict().items() if name is not None}
+        return {"channel_relations": said} if said else {}
+
+
+NO_RELATIONS = Relations()
+
+
 class Entry(NamedTuple):
     """A visible record: its key in its section (a file name, or a stem under v3), and its JSON bytes."""
 
@@ -39,16 +55,21 @@ def key_of(filename: str, section: int) -> str:
     return filename
 
 
-def documents(subdir: str, parts: Callable[[Section], Iterable[Row]], removed: Iterable[str]) -> Iterator[Pieces]:
+def documents(
+    subdir: str,
+    parts: Callable[[Section], Iterable[Row]],
+    removed: Iterable[str],
+    relations: Relations = NO_RELATIONS,
+) -> Iterator[Pieces]:
     """repodata.json and run_exports.json in pieces. `parts` gives a section's records, some at a time, in the order of
-    names; `removed` are file names.
+    names; `removed` are file names, `relations` the channel's.
 
     `packages` and `packages.conda` are there even when empty, since clients ask for both; `v3` (CEP 48) only if not. In
     run_exports.json every file is listed, since a client downloads the package of one that is not; files with v3 records
     have no place in it, their records carry the field.
     """
     yield (
-        b'{"info":' + orjson.dumps({"subdir": subdir}) + b',"packages":{',
+        b'{"info":' + orjson.dumps({"subdir": subdir, **relations.info}) + b',"packages":{',
         b'{"info":' + orjson.dumps({"subdir": subdir, "version": 1}) + b',"packages":{',
     )
     yield from members(Section.PACKAGES, parts)

@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from fairway.conda.record import Section, shard_value
-from fairway.conda.repodata import Entry
+from fairway.conda.repodata import NO_RELATIONS, Entry, Relations
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -52,9 +52,11 @@ def shard(entries: Iterable[Entry]) -> bytes:
     return compressed(_encode(document), SHARD_LEVEL)
 
 
-def index(subdir: str, shards: Mapping[str, bytes]) -> bytes:
-    """The shard index, compressed. `shards` maps a name to the 32 bytes of its shard's sha256, in the order of names."""
-    info = {"base_url": "", "shards_base_url": SHARDS_BASE_URL, "subdir": subdir}
+def index(subdir: str, shards: Mapping[str, bytes], relations: Relations = NO_RELATIONS) -> bytes:
+    """The shard index, compressed. `shards` maps a name to the 32 bytes of its shard's sha256, in the order of names;
+    `relations` are the channel's.
+    """
+    info = {"base_url": "", **relations.info, "shards_base_url": SHARDS_BASE_URL, "subdir": subdir}
     return compressed(_encode({"info": info, "shards": shards, "version": 1}), INDEX_LEVEL)
 
 

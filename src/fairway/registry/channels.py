@@ -14,7 +14,7 @@ from fairway.conda.names import ChannelName
 from fairway.db.models import Channel, Member, Subdir, User
 from fairway.db.upsert import added
 from fairway.errors import Invalid, NameTaken, NotAllowed, NotFound
-from fairway.registry import access, audit, index, sweep
+from fairway.registry import access, audit, index, relating, sweep
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor, Role, Scope, Visibility
 
@@ -56,6 +56,8 @@ class Change:
     readme: str | None = None  # Markdown
     allow_v3: bool | None = None
     allow_overwrite: bool | None = None
+    base: str | None = None  # the channel that goes before this one; "": none
+    overrides: str | None = None  # the one that goes after it
 
 
 def create_channel(
@@ -114,7 +116,9 @@ def require_free(session: Session, name: str) -> None:
 
 
 def update_channel(session: Session, actor: Actor, name: str, change: Change, *, now: int) -> ChannelView:
-    """Raises: as access.require does for MANAGE; Invalid: a description or README that is too long."""
+    """Raises: as access.require does for MANAGE; Invalid: a description or README that is too long, a relation that
+    cannot be (`relating.change`).
+    """
     channel = access.channel_for(session, actor, Action.MANAGE, name)
     before: dict[str, Any] = {}
     for field in ("visibility", "description", "readme", "allow_v3", "allow_overwrite"):
@@ -127,6 +131,12 @@ def update_channel(session: Session, actor: Actor, name: str, change: Change, *,
             # of a whole text its length says enough
             before[field] = [len(was), len(value)] if field == "readme" else [was, value]
             setattr(channel, field, value)
+    before |= relating.change(session, actor, channel, base=change.base, overrides=change.overrides)
+    if "visibility" in before:
+        session.flush()
+        index.renew(session, relating.naming(session, channel.id), now=now)
+    elif before.keys() & set(relating.KINDS):
+        index.renew(session, [channel.id], now=now)
     if before:
         audit.note(session, actor, "channel.update", name, now=now, channel_id=channel.id, **before)
     return view(channel)
@@ -166,6 +176,8 @@ def delete_channel(session: Session, actor: Actor, name: str, *, now: int) -> No
     """
     channel = access.channel_for(session, actor, Action.MANAGE, name)
     channel.deleted_at = now
+    session.flush()
+    index.renew(session, relating.naming(session, channel.id), now=now)
     audit.note(session, actor, "channel.delete", name, now=now, channel_id=channel.id, artifacts=channel.artifacts)
 
 

@@ -25,7 +25,7 @@ from fairway.conda import repodata
 from fairway.conda.record import Section
 from fairway.db.engine import Database
 from fairway.db.models import Artifact, Pointer, Record, Subdir
-from fairway.registry import sweep
+from fairway.registry import relating, sweep
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -92,8 +92,10 @@ def build_flat(database: Database, blobs: BlobStore, staging: StagingArea, subdi
         if state.changed <= state.flat_built:
             return state.flat_built
         removed = removed_from(session, subdir_id)
+        relations = relating.emitted(session.connection(), state.channel_id)
         with Pair(staging) as records, Pair(staging) as exports:
-            for piece, exported in repodata.documents(state.subdir, partial(parts_of, session, subdir_id), removed):
+            parts = partial(parts_of, session, subdir_id)
+            for piece, exported in repodata.documents(state.subdir, parts, removed, relations):
                 records.write(piece)
                 exports.write(exported)
             session.rollback()  # the snapshot has served
@@ -208,9 +210,10 @@ def pointer_for(session: Session, subdir_id: int) -> Pointer:
     return pointer
 
 
-def empty_documents(subdir: str) -> dict[str, bytes]:
+def empty_documents(subdir: str, relations: repodata.Relations = repodata.NO_RELATIONS) -> dict[str, bytes]:
     """The flat documents of a subdir nothing was ever published to."""
-    plain, exports = (b"".join(pieces) for pieces in zip(*repodata.documents(subdir, lambda _: (), ()), strict=True))
+    pieces = repodata.documents(subdir, lambda _: (), (), relations)
+    plain, exports = (b"".join(parts) for parts in zip(*pieces, strict=True))
     return {
         REPODATA: plain,
         REPODATA_ZST: zstd.compress(plain, FLAT_LEVEL),

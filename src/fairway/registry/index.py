@@ -22,12 +22,12 @@ from sqlalchemy.orm import Session
 
 from fairway.conda import shards
 from fairway.conda.record import Section
-from fairway.conda.repodata import Entry, key_of
+from fairway.conda.repodata import NO_RELATIONS, Entry, Relations, key_of
 from fairway.db import quick
 from fairway.db.engine import Database
 from fairway.db.models import Pointer, Record, Shard, ShardBytes, Subdir
 from fairway.db.upsert import upsert
-from fairway.registry import sweep
+from fairway.registry import relating, sweep
 
 log = structlog.get_logger("fairway.index")
 
@@ -36,7 +36,7 @@ NAMES_AT_ONCE = 200
 # what the shard indexes in memory may take: 100,000 names are about 20 MB, their document 4 MB
 NAMES_KEPT = 500_000
 
-STATE = select(Subdir.name, Subdir.changed).where(Subdir.id == bindparam("subdir_id"))
+STATE = select(Subdir.name, Subdir.changed, Subdir.channel_id).where(Subdir.id == bindparam("subdir_id"))
 BUILT = select(Pointer.shards_built).where(Pointer.subdir_id == bindparam("subdir_id"))
 ANY_DUE = select(exists().where(Shard.subdir_id == bindparam("subdir_id"), Shard.due))
 DUE_NAMES = (
@@ -97,6 +97,16 @@ def touch(session: Session, subdir_id: int) -> int:
     ]
     upsert(session, Shard, rows, key=["subdir_id", "name"], replace=["due"])
     return subdir.changed
+
+
+def renew(session: Session, channel_ids: Iterable[int], *, now: int) -> None:
+    """Have every document of some channels made anew, of the shards that are there: what stands in `info` changed."""
+    query = select(Subdir.id).where(Subdir.channel_id.in_(list(channel_ids)), Subdir.changed > 0)
+    ids = list(session.scalars(query.order_by(Subdir.id).with_for_update(key_share=True)))
+    session.execute(update(Subdir).where(Subdir.id.in_(ids)).values(changed=Subdir.changed + 1))
+    reached = select(Subdir.changed).where(Subdir.id == Pointer.subdir_id).scalar_subquery()
+    whole = update(Pointer).where(Pointer.subdir_id.in_(ids), Pointer.shards_built > 0)
+    session.execute(whole.values(shards_built=reached, shards_at=now), execution_options={"synchronize_session": False})
 
 
 # --- writing -------------------------------------------------------------------------------------------------------
@@ -226,6 +236,7 @@ class Names:
     name: str = ""
     known: int = 0
     shards: dict[str, bytes] = field(default_factory=dict)
+    relations: Relations = NO_RELATIONS
     document: ShardIndex | None = None
 
 
@@ -253,7 +264,7 @@ class ShardIndexes:
             if not self._catch_up(subdir_id, names):
                 return None
             if names.document is None or names.document.change != names.known:
-                body = shards.index(names.name, names.shards)
+                body = shards.index(names.name, names.shards, names.relations)
                 names.document = ShardIndex(names.known, hashlib.sha256(body).hexdigest(), body)
             return names.document
 
@@ -278,6 +289,7 @@ class ShardIndexes:
                 return True
             fresh = run(SINCE, place | {"known": names.known}).tuples().all()
             names.name = state.name
+            names.relations = relating.emitted(session.connection(), state.channel_id)
         names.shards = merge(names.shards, dict(fresh))
         names.known = state.changed
         return True
@@ -291,8 +303,8 @@ def merge(old: dict[str, bytes], new: dict[str, bytes | None]) -> dict[str, byte
     return {name: value for name, value in sorted(merged.items()) if value is not None}
 
 
-def empty_shard_index(subdir: str) -> bytes:
+def empty_shard_index(subdir: str, relations: Relations = NO_RELATIONS) -> bytes:
     """That of a subdir nothing was ever published to. It is served rather than a 404, because rattler remembers a
     missing shard index for ever and never asks that subdir for shards again.
     """
-    return shards.index(subdir, {})
+    return shards.index(subdir, {}, relations)

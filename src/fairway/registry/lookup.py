@@ -19,11 +19,12 @@ import structlog
 from sqlalchemy import bindparam, exc, func, select
 
 from fairway.conda.names import KNOWN_SUBDIRS, MAX_CHANNEL_NAME, MAX_FILENAME
+from fairway.conda.repodata import Relations
 from fairway.db.engine import Database
 from fairway.db.glance import Reads
 from fairway.db.models import Artifact, Attestation, Channel, Invitation, Pointer, Subdir, User
 from fairway.errors import FairwayError, Unavailable
-from fairway.registry import access, sessions, tokens
+from fairway.registry import access, relating, sessions, tokens
 from fairway.registry.access import Action, Gate
 from fairway.registry.actor import INVALID, NOBODY, Actor, Role
 from fairway.registry.flat import Document
@@ -156,6 +157,11 @@ class View:
         """None for a subdir nothing was ever published to."""
         shelf: Shelf | None = self._find(_shelf, channel_id, subdir, rows=rows)
         return shelf
+
+    def relations(self, channel_id: int, *, rows: bool) -> Relations:
+        """What clients are told of the channels around this one."""
+        relations: Relations = self._find(_relations, channel_id, rows=rows)
+        return relations
 
     def file(self, channel_id: int, subdir: str, filename: str, *, rows: bool) -> File | None:
         """A file that can be downloaded, deleted ones within their time of grace included."""
@@ -331,6 +337,10 @@ def _shelf(reads: Reads, channel_id: int, subdir: str) -> Shelf | None:
         documents = {kind: (str(sha256), int(size)) for kind, (sha256, size) in (flat or {}).items()}
         return Shelf(subdir_id, changed, shards_built or 0, flat_built or 0, documents, shards_at or 0, flat_at or 0)
     return None
+
+
+def _relations(reads: Reads, channel_id: int) -> Relations:
+    return relating.emitted(reads, channel_id)
 
 
 def _file(reads: Reads, channel_id: int, subdir: str, filename: str) -> File | None:

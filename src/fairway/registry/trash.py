@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from fairway.db.models import Artifact, Channel, Member, Subdir, User, Withheld
 from fairway.errors import NotAllowed, NotFound
-from fairway.registry import access, audit, packages
+from fairway.registry import access, audit, index, packages, relating
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor, Role, Visibility
 from fairway.registry.browse import FileView
@@ -80,6 +80,8 @@ def restore_channel(session: Session, actor: Actor, name: str, *, now: int, keep
         raise NotAllowed("To restore a channel, use an API key with the scope 'admin'.")
     audit.note(session, actor, "channel.restore", name, now=now, channel_id=channel.id, deleted_at=channel.deleted_at)
     channel.deleted_at = None
+    session.flush()
+    index.renew(session, relating.naming(session, channel.id), now=now)
     return view(channel)
 
 

@@ -27,6 +27,7 @@ from fairway.blobs import keys
 from fairway.blobs.hot import LARGEST, Hot
 from fairway.blobs.keys import Key
 from fairway.conda.names import KNOWN_SUBDIRS
+from fairway.conda.repodata import Relations
 from fairway.errors import BlobMissing, FairwayError, NotFound, Unavailable
 from fairway.registry import access, browse, flat, index
 from fairway.registry.access import Action, Gate
@@ -222,26 +223,27 @@ class Files:
             raise NotFound(f"There is no subdir {asked.subdir[:40]} in {gate.name}.")
         shelf = view.shelf(gate.id, asked.subdir, rows=rows)
         if asked.name == index.SHARD_INDEX:
-            return self._shard_index(asked, shelf)
+            return self._shard_index(view, asked, gate, shelf, rows=rows)
         if shelf is not None and shelf.flat_built < shelf.changed:
             return None  # wait for the build: a client without shards sees an upload as soon as one with
-        return self._published(asked, gate, shelf)
+        return self._published(view, asked, gate, shelf, rows=rows)
 
-    def _shard_index(self, asked: Asked, shelf: Shelf | None) -> Found | None:
-        """None if it has to be made. Raises: Unavailable."""
+    def _shard_index(self, view: View, asked: Asked, gate: Gate, shelf: Shelf | None, *, rows: bool) -> Found | None:
+        """None if it has to be made. Raises: Unavailable, Miss."""
         if shelf is None:
-            return small(empty(asked.subdir)[asked.name], keys.BINARY)
+            return small(empty(asked.subdir, view.relations(gate.id, rows=rows))[asked.name], keys.BINARY)
         if not shelf.shards_built:
             raise being_built()
         made = self.app.shard_indexes.kept(shelf.subdir_id, shelf.changed)
         return None if made is None else shard_index(made, shelf)
 
-    def _published(self, asked: Asked, gate: Gate, shelf: Shelf | None) -> Found:
+    def _published(self, view: View, asked: Asked, gate: Gate, shelf: Shelf | None, *, rows: bool) -> Found:
         document = None if shelf is None else shelf.documents.get(asked.name)
         if shelf is not None and document is None and shelf.shards_built:
             raise being_built()
         if shelf is None or document is None:
-            return small(empty(asked.subdir)[asked.name], keys.MEDIA_TYPES[asked.name])
+            relations = view.relations(gate.id, rows=rows)
+            return small(empty(asked.subdir, relations)[asked.name], keys.MEDIA_TYPES[asked.name])
         sha256, size = document
         key = keys.document(gate.id, asked.subdir, asked.name, sha256)
         return Found(sha256, size, key.media_type, False, shelf.flat_at, key=key)
@@ -266,8 +268,9 @@ class Files:
             return shard_index(made, shelf)
         if shelf is not None:
             await self._flat(shelf)
-            shelf = await run_sync(partial(self._view().shelf, gate.id, asked.subdir, rows=True))
-        return self._published(asked, gate, shelf)
+            view = self._view()
+            shelf = await run_sync(partial(view.shelf, gate.id, asked.subdir, rows=True))
+        return await run_sync(partial(self._published, view, asked, gate, shelf, rows=True))
 
     def _shard(self, channel_id: int, asked: Asked) -> bytes:
         body = index.shard_bytes(self.app.database, channel_id, asked.subdir, asked.name)
@@ -441,6 +444,6 @@ def small(body: bytes, media_type: str) -> Found:
     return Found(hashlib.sha256(body).hexdigest(), len(body), media_type, False, body=body)
 
 
-@lru_cache(maxsize=128)
-def empty(subdir: str) -> dict[str, bytes]:
-    return {index.SHARD_INDEX: index.empty_shard_index(subdir), **flat.empty_documents(subdir)}
+@lru_cache(maxsize=512)
+def empty(subdir: str, relations: Relations) -> dict[str, bytes]:
+    return {index.SHARD_INDEX: index.empty_shard_index(subdir, relations), **flat.empty_documents(subdir, relations)}

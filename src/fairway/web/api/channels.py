@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from fairway.registry import access, channels, trash
+from fairway.registry import access, channels, relating, trash
 from fairway.registry.access import Action
 from fairway.registry.actor import Role, Visibility
 from fairway.web.api.bodies import JsonRoute
@@ -25,7 +25,8 @@ def list_channels(app: App, actor: Who, limit: Limit = 100, cursor: Cursor = "")
     """The channels you may read, by name."""
     with app.database.read() as session:
         views = list(channels.list_channels(session, actor, after=cursor, limit=limit + 1))
-    items = [Channel.of(view, app.settings.url) for view in views[:limit]]
+        relations = relating.shown(session, actor, [view.id for view in views])
+    items = [Channel.of(view, app.settings.url, relations[view.id]) for view in views[:limit]]
     return Channels(items=items, cursor=items[-1].name if len(views) > limit else None)
 
 
@@ -52,7 +53,8 @@ def show_channel(app: App, actor: Who, channel: ChannelPath) -> Channel:
     """One channel."""
     allow(app, actor, Action.READ, channel)
     with app.database.read() as session:
-        return Channel.of(channels.show(session, actor, channel), app.settings.url)
+        view = channels.show(session, actor, channel)
+        return Channel.of(view, app.settings.url, relating.shown(session, actor, [view.id])[view.id])
 
 
 @router.patch("/api/v1/channels/{channel}")
@@ -65,10 +67,14 @@ def change_channel(app: App, actor: Who, channel: ChannelPath, body: ChannelChan
         readme=body.readme,
         allow_v3=body.allow_v3,
         allow_overwrite=body.allow_overwrite,
+        base=body.relation("base"),
+        overrides=body.relation("overrides"),
     )
     with app.database.write() as session:
         view = channels.update_channel(session, actor, channel, change, now=app.now())
-    return Channel.of(view, app.settings.url)
+        relations = relating.shown(session, actor, [view.id])[view.id]
+    app.publisher.poke()
+    return Channel.of(view, app.settings.url, relations)
 
 
 @router.delete("/api/v1/channels/{channel}", status_code=204)
@@ -77,6 +83,7 @@ def delete_channel(app: App, actor: Who, channel: ChannelPath) -> Response:
     allow(app, actor, Action.MANAGE, channel)
     with app.database.write() as session:
         channels.delete_channel(session, actor, channel, now=app.now())
+    app.publisher.poke()
     return Response(status_code=204)
 
 
@@ -86,7 +93,10 @@ def restore_channel(app: App, actor: Who, channel: ChannelPath) -> Channel:
     access.require_known(actor)
     with app.database.write() as session:
         view = trash.restore_channel(session, actor, channel, now=app.now(), keep_ms=app.settings.keep_ms)
-    return Channel.of(view, app.settings.url)
+        session.flush()
+        relations = relating.shown(session, actor, [view.id])[view.id]
+    app.publisher.poke()
+    return Channel.of(view, app.settings.url, relations)
 
 
 @router.get("/api/v1/channels/{channel}/members")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fairway.conda.repodata import NO_RELATIONS, Relations
 from fairway.registry import search
 from fairway.registry.browse import FileView, PackageView
 from fairway.registry.channels import ChannelView
@@ -36,6 +37,15 @@ class ChannelChange(Strict):
     readme: Annotated[str | None, Field(max_length=65_536, description="Markdown")] = None
     allow_v3: bool | None = None
     allow_overwrite: bool | None = None
+    base: Annotated[
+        str | None,
+        Field(max_length=200, description="The channel of this server that goes before it (CEP 42); null: none"),
+    ] = None
+    overrides: Annotated[str | None, Field(max_length=200, description="The one that goes after it; null: none")] = None
+
+    def relation(self, kind: str) -> str | None:
+        """A name, "" to take it away, None to leave it."""
+        return (getattr(self, kind) or "") if kind in self.model_fields_set else None
 
 
 class Yank(Strict):
@@ -53,6 +63,8 @@ class Member(BaseModel):
 
 
 class Channel(BaseModel):
+    """`base` and `overrides` are the channels of this server that clients load before and after it (CEP 42)."""
+
     name: str
     url: str
     visibility: VisibilityName
@@ -64,9 +76,11 @@ class Channel(BaseModel):
     size: int
     created_at: datetime
     updated_at: datetime
+    base: str | None = None
+    overrides: str | None = None
 
     @classmethod
-    def of(cls, view: ChannelView, base: str) -> Channel:
+    def of(cls, view: ChannelView, base: str, relations: Relations = NO_RELATIONS) -> Channel:
         return cls(
             name=view.name,
             url=f"{base}/{view.name}",
@@ -79,6 +93,8 @@ class Channel(BaseModel):
             size=view.size,
             created_at=moment(view.created_at),
             updated_at=moment(view.updated_at),
+            base=relations.base,
+            overrides=relations.overrides,
         )
 
 
