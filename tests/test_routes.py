@@ -107,6 +107,7 @@ DECISIONS = {
             "settings/logo": ("MANAGE", "POST"),
             "settings/visibility": ("MANAGE", "GET POST"),
             "settings/danger": ("MANAGE", "GET POST"),
+            "settings/relations": ("MANAGE", "GET POST"),
             "members": ("READ", "GET"),  # the list is for SEE_MEMBERS, one's own role for each member
             "members/{user}": ("MANAGE", "GET POST"),
             "invite": ("MANAGE", "GET POST"),

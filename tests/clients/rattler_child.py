@@ -38,6 +38,7 @@ async def solved(ask: dict[str, Any]) -> list[Any]:
         gateway=gateway(ask),
         platforms=ask.get("platforms", ["linux-64", "noarch"]),
         virtual_packages=[linux],
+        channel_relations=ask.get("relations"),
     )
     return found
 

@@ -165,7 +165,7 @@ def make_places(session: Session, channel_id: int, places: Mapping[str, Place]) 
     """
     missing = sorted(name for name, place in places.items() if place.row is None)
     for name in missing:
-        values = {"channel_id": channel_id, "name": name, "changed": 0}
+        values = {"channel_id": channel_id, "name": name, "changed": 0, "upstream": False}
         insert_missing(session, Subdir, values, key=["channel_id", "name"])
     for name, made in places_for(session, channel_id, missing).items() if missing else ():
         places[name].row, places[name].changed, places[name].built = made.row, made.changed, made.built

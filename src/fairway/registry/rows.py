@@ -235,6 +235,7 @@ def fresh_row(
         "created_at": count["now"],
         "updated_at": count["now"],
         "live": count["files"],
+        "remote": 0,
         "places": count["bits"],
         "downloads": 0,
         "version": newest.received.facts.version,

@@ -40,6 +40,7 @@ from fairway.web.pages import (
     mistakes,
     package,
     reference,
+    relating,
     sending,
     styleguide,
 )
@@ -56,6 +57,7 @@ PROGRAMS = (native, prefix, channels, packages, health)
 PEOPLE = (
     home,
     managing,
+    relating,
     membership,
     sending,
     acts,

@@ -1,0 +1,57 @@
+"""Where a channel stands among others: the form in its settings that says it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from fairway.errors import Invalid
+from fairway.registry import channels, relating
+from fairway.registry.access import Action
+from fairway.registry.actor import Actor
+from fairway.registry.channels import Change
+from fairway.web.deps import App, app_of
+from fairway.web.pages.channel import entered, framed
+from fairway.web.pages.forms import Form, PageRoute, Sent, see_other
+from fairway.web.pages.gates import Manager
+from fairway.web.pages.render import page
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@router.get("/channels/{channel}/settings/relations")
+def relations(request: Request, actor: Manager, channel: str) -> Response:
+    return show_relations(request, actor, channel, Form())
+
+
+@router.post("/channels/{channel}/settings/relations")
+def change_relations(request: Request, app: App, actor: Manager, channel: str, form: Sent) -> Response:
+    """Keep which channels go before and after this one."""
+    wanted = {kind: form.text(kind) for kind in relating.KINDS}
+    try:
+        with app.database.write() as session:
+            channels.update_channel(session, actor, channel, Change(**wanted), now=app.now())
+    except Invalid as error:
+        named = [kind for kind, name in wanted.items() if name and name in error.detail.split()]
+        form.refuse(named[0] if len(named) == 1 else "base" if wanted["base"] else "overrides", error.detail)
+        return show_relations(request, actor, channel, form)
+    app.publisher.poke()
+    return see_other(request, f"/channels/{channel}/settings/relations", "saved")
+
+
+def show_relations(request: Request, actor: Actor, channel: str, sent: Form) -> Response:
+    app = app_of(request)
+    with app.database.read() as session:
+        head = entered(app, session, actor, channel, Action.MANAGE)
+        said = relating.said(session, actor, head.id)
+        placed = relating.order(session, head.id)
+    kept = Form.of(**{kind: one.name for kind, one in said.items()})
+    return page(
+        request,
+        "managing/relations.html",
+        sent.status,
+        **framed(request, head),
+        form=sent if sent.fields else kept,
+        idle=[one.name for one in said.values() if not one.in_effect],
+        placed=placed,
+    )
