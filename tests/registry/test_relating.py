@@ -134,8 +134,8 @@ def test_it_is_said_only_while_everybody_may_read_the_other(three):
     assert order(three, "mine") == ["within", "mine"]
     three.set("forge", visibility="public")
     assert order(three, "mine") == ["within", "mine", "forge"]
+    three.channel("more", "internal")
     with pytest.raises(errors.Invalid, match="is public and more is not"):
-        three.channel("more", "internal")
         relate(three, "mine", base="more")
 
 
