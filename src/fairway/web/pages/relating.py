@@ -30,7 +30,8 @@ def change_relations(request: Request, app: App, actor: Manager, channel: str, f
     wanted = {kind: form.text(kind) for kind in relating.KINDS}
     try:
         with app.database.write() as session:
-            channels.update_channel(session, actor, channel, Change(**wanted), now=app.now())
+            change = Change(base=wanted["base"], overrides=wanted["overrides"])
+            channels.update_channel(session, actor, channel, change, now=app.now())
     except Invalid as error:
         named = [kind for kind, name in wanted.items() if name and name in error.detail.split()]
         form.refuse(named[0] if len(named) == 1 else "base" if wanted["base"] else "overrides", error.detail)
