@@ -30,6 +30,7 @@ from fairway.registry.index import ShardIndexes
 from fairway.registry.lookup import Lookup
 from fairway.registry.publish import Intake, Offer, Published, accept
 from fairway.registry.publisher import Publisher
+from fairway.registry.solving import Solving
 from fairway.registry.statistics import Counts
 from fairway.remote.addresses import Rules
 from fairway.sandbox.pool import Reader
@@ -83,6 +84,7 @@ class Fairway:
         self.publisher = Publisher(self.database, self.blobs, self.staging, clock=self.now)
         self.lookup = Lookup(self.database, clock=self.now)
         self.counts = Counts()
+        self.solving = Solving(self.database)
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -170,6 +172,7 @@ class Fairway:
         if self._remote is not None:
             self._remote.close()  # whoever asks others stops within a second
         self.lookup.close()
+        self.solving.close()
         self.publisher.stop()
         for thread in self._threads:
             thread.join(timeout=30)

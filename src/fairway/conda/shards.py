@@ -29,6 +29,7 @@ INDEX_LEVEL = 1
 SHARDS_BASE_URL = "./shards/"
 
 _encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
 
 
 def shard(entries: Iterable[Entry]) -> bytes:
@@ -50,6 +51,19 @@ def shard(entries: Iterable[Entry]) -> bytes:
     if v3:
         document["v3"] = v3
     return compressed(_encode(document), SHARD_LEVEL)
+
+
+def records(data: bytes) -> dict[str, dict[str, Any]]:
+    """What a shard that `shard` made holds, decompressed: each record by its file name, hashes as hexadecimal text."""
+    document = _decode(data)
+    v3 = document.get("v3") or {}
+    sections = [(document.get("packages"), ""), (document.get("packages.conda"), "")]
+    sections += [(v3.get(extension), f".{extension}") for extension in ("tar.bz2", "conda")]
+    return {
+        key + extension: {name: value.hex() if isinstance(value, bytes) else value for name, value in record.items()}
+        for found, extension in sections
+        for key, record in (found or {}).items()
+    }
 
 
 def index(subdir: str, shards: Mapping[str, bytes], relations: Relations = NO_RELATIONS) -> bytes:

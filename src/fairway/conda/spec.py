@@ -27,6 +27,9 @@ EXTRA = re.compile(r"[a-z0-9_.+-]{1,64}", re.ASCII)
 FLAG = re.compile(r"[a-z0-9_]+(?::[a-z0-9_]+)?", re.ASCII)
 _FLAG_PATTERN = re.compile(r"[a-z0-9_*]+(?::[a-z0-9_*]+)?", re.ASCII)
 
+# The name that any spec begins with, also one that cannot be read further: a channel may stand in front; virtual packages
+# (`__glibc`) are in no channel.
+NAME = re.compile(r"\s*(?:[a-z0-9_./-]+::)?(?!__)([a-z0-9_][a-z0-9_.-]*)", re.ASCII | re.IGNORECASE)
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _SPEC = re.compile(
     rf"(?:(?P<channel>[a-z0-9_][a-z0-9_./-]*)::)?(?P<name>{_NAME})(?P<rest>[^\[\]]*)(?P<bracket>\[.*\])?"

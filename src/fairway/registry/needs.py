@@ -4,7 +4,6 @@ of it a solver would take is for the solver to say.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -12,12 +11,12 @@ import orjson
 from sqlalchemy import Table, bindparam, delete, insert, select
 from sqlalchemy.orm import Session
 
+from fairway.conda import spec
 from fairway.db import quick
 from fairway.db.models import Artifact, Need, Package, Record
 from fairway.registry import sweep
 
-# A channel may stand in front; virtual packages (`__glibc`) are in no channel.
-NAME = re.compile(r"\s*(?:[a-z0-9_./-]+::)?(?!__)([a-z0-9_][a-z0-9_.-]*)", re.ASCII | re.IGNORECASE)
+NAME = spec.NAME
 
 TABLE = cast("Table", Need.__table__)
 HAVE = select(Need.package_id, Need.name).where(Need.package_id.in_(bindparam("ids", expanding=True)))
@@ -27,7 +26,7 @@ DROP = delete(TABLE).where(TABLE.c.package_id == bindparam("owner"), TABLE.c.nam
 
 def names_in(record: Mapping[str, Any]) -> set[str]:
     """The names in a record's `depends`."""
-    found = (NAME.match(spec) for spec in record.get("depends") or () if isinstance(spec, str))
+    found = (NAME.match(text) for text in record.get("depends") or () if isinstance(text, str))
     return {match[1].lower() for match in found if match}
 
 

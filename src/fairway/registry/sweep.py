@@ -37,7 +37,7 @@ from fairway.errors import FairwayError, Unavailable
 
 log = structlog.get_logger("fairway.sweep")
 
-T = TypeVar("T", str, int)
+T = TypeVar("T", str, int, bytes)
 
 BATCH = 500
 OBJECTS_AT_ONCE = 25

@@ -14,7 +14,6 @@ import sys
 import time
 import traceback
 from math import ceil
-from types import FrameType
 from typing import BinaryIO
 
 import msgspec
@@ -23,38 +22,31 @@ from fairway.conda import archive
 from fairway.conda.names import Filename
 from fairway.conda.record import artifact_of
 from fairway.errors import FairwayError
-from fairway.sandbox.wire import HEADER, READY, Job, Reply, Setup, frame
+from fairway.sandbox.confined import end_with_parent, leave_working_directory, limit, lower, received, send
+from fairway.sandbox.wire import READY, Job, Reply, Setup
 
 
 def main() -> None:
     """Answers jobs until standard input ends."""
     # Not the buffered ones: what is left in a buffer at the end of a job would belong to nobody.
     stdin, stdout = os.fdopen(0, "rb", buffering=0), os.fdopen(1, "wb", buffering=0)
-    setup = msgspec.msgpack.decode(_received(stdin) or b"", type=Setup)
-    _leave_working_directory()
-    _limit(setup)
-    parent = os.getppid()
-
-    def look_for_parent(_number: int, _frame: FrameType | None) -> None:
-        # While a package is read nobody looks at standard input, so its end would go unseen for that long.
-        if os.getppid() != parent:
-            os._exit(1)
-
-    signal.signal(signal.SIGALRM, look_for_parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides when we end
+    setup = msgspec.msgpack.decode(received(stdin) or b"", type=Setup)
+    leave_working_directory()
+    limit(memory=setup.memory, files=setup.files)
+    end_with_parent()
     decoder, encoder = msgspec.msgpack.Decoder(Job), msgspec.msgpack.Encoder()
-    _send(stdout, READY)
-    while (payload := _received(stdin)) is not None:
+    send(stdout, READY)
+    while (payload := received(stdin)) is not None:
         job = decoder.decode(payload)
         signal.setitimer(signal.ITIMER_REAL, 1, 1)
         reply = _answer(job, setup)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        _send(stdout, encoder.encode(reply))
+        send(stdout, encoder.encode(reply))
 
 
 def _answer(job: Job, setup: Setup) -> Reply:
     # The limit counts the whole life of the process, so every job raises it by its own share.
-    _lower(resource.RLIMIT_CPU, ceil(time.process_time()) + job.cpu, for_good=False)
+    lower(resource.RLIMIT_CPU, ceil(time.process_time()) + job.cpu, for_good=False)
     try:
         with _opened(job.path) as file:
             filename = Filename.parse(job.filename)
@@ -87,55 +79,6 @@ def _opened(path: bytes) -> BinaryIO:
         os.close(descriptor)
         raise IsADirectoryError(21, "not a regular file")
     return os.fdopen(descriptor, "rb")
-
-
-def _leave_working_directory() -> None:
-    """Stands in a folder that is gone: nothing relative can be opened, and nothing is left behind."""
-    name = f"fairway-reader-{os.getpid()}-{os.urandom(8).hex()}"
-    try:
-        os.mkdir(name, 0o700)  # noqa: PTH102 - pathlib costs a quarter of our start
-        os.chdir(name)
-        os.rmdir(f"../{name}")  # noqa: PTH106
-    except OSError:
-        os.chdir("/")  # no place for temporary files: any folder without files of ours
-
-
-def _limit(setup: Setup) -> None:
-    for what, most in (
-        (resource.RLIMIT_AS, setup.memory),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, setup.files),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        _lower(what, most, for_good=True)
-
-
-def _lower(what: int, most: int, *, for_good: bool) -> None:
-    _, hard = resource.getrlimit(what)
-    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(what, (most, most if for_good else hard))
-
-
-def _received(stdin: BinaryIO) -> bytes | None:
-    header = _exactly(stdin, HEADER.size)
-    return None if header is None else _exactly(stdin, HEADER.unpack(header)[0])
-
-
-def _exactly(stdin: BinaryIO, size: int) -> bytes | None:
-    parts = b""
-    while len(parts) < size:
-        part = stdin.read(size - len(parts))
-        if not part:
-            return None
-        parts += part
-    return parts
-
-
-def _send(stdout: BinaryIO, payload: bytes) -> None:
-    rest = memoryview(frame(payload))
-    while rest:
-        rest = rest[stdout.write(rest) :]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -246,18 +246,20 @@ class ChildDied(Exception):
 
 
 class Child:
-    """One reading process and its two pipes. Used by one thread at a time; only `kill` may come from another."""
+    """One child and its two pipes. Used by one thread at a time; only `kill` may come from another."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(
+        self, setup: msgspec.Struct, *, module: str = "fairway.sandbox.child", env: Mapping[str, str] | None = None
+    ) -> None:
         self.jobs = 0
         self._ready = False
         self._received_ahead = bytearray()
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "fairway.sandbox.child"],
+        self._process = subprocess.Popen(  # noqa: S603 - a module of ours
+            [sys.executable, "-I", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            env={},
+            env=dict(env or {}),
             cwd=_starting_folder(),
         )
         assert self._process.stdin  # noqa: S101 - for the type checker: we asked for pipes
