@@ -48,9 +48,6 @@ class World:
         self._documents: dict[tuple[int, str], tuple[int, solver.Document]] = {}
         self._size = 0
 
-    def begin(self, name: str) -> None:
-        self.names.add(name)
-
     def take(self, places: Sequence[Place]) -> None:
         """Look into some channels too, and wherever that leads. Raises: Exhausted, Unreadable."""
         new = [place for place in places if place.id not in self.places]
@@ -134,7 +131,7 @@ class Search:
 
     def answer(self) -> Answer:
         question = self.question
-        self.world.begin(question.name)
+        self.world.names.add(question.name)
         try:
             self.world.take([self.home])
             versions = self.world.versions(question.home, question.name)
