@@ -28,7 +28,7 @@ from fairway.conda.question import Answer, Found, Place, Question
 from fairway.db.engine import Database
 from fairway.db.models import Channel, Package
 from fairway.errors import FairwayError, NotFound, Unavailable
-from fairway.registry import access, listing, source, sweep, virtual
+from fairway.registry import access, listing, relating, source, sweep, virtual
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor, Visibility
 from fairway.registry.virtual import System
@@ -135,12 +135,17 @@ class Kept:
     until: float
 
 
+def in_order(session: Session, _actor: Actor, channel_id: int) -> list[int]:
+    """The channels that clients load with this one, as `Related` says."""
+    return [placed.id for placed in relating.order(session, channel_id)]
+
+
 @dataclass(slots=True)
 class Solving:
     """Thread-safe. What takes long waits in threads of the callers, never more than WAITING_MOST of them."""
 
     database: Database
-    related: Related = field(default=lambda _session, _actor, channel_id: (channel_id,))
+    related: Related = in_order
     seconds: float = SECONDS
     solvers: Solvers = field(default_factory=lambda: Solvers(processes=PROCESSES))
     solved: int = 0  # how often a solver was asked
