@@ -29,7 +29,7 @@ class Channels(World):
 
     def relate(self, channel, *, base=None, overrides=None):
         with self.app.database.write() as session:
-            ids = {name: number for name, number in session.execute(select(Channel.name, Channel.id))}
+            ids = dict(session.execute(select(Channel.name, Channel.id)).tuples().all())
             session.add(Relation(channel_id=ids[channel], base_id=ids.get(base), overrides_id=ids.get(overrides)))
 
     def which(self, channel, name, *, actor=NOBODY, system=LINUX, version=None):
