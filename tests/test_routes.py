@@ -21,7 +21,7 @@ DECISIONS = {
     ("GET", "/"): "list",
     ("GET", "/search"): "list",
     ("GET", "/search/live"): "list",
-    **{("GET", f"/channels/{{channel}}{page}"): "READ" for page in ("", "/readme", "/statistics")},
+    **{("GET", f"/channels/{{channel}}{page}"): "READ" for page in ("", "/readme", "/related", "/statistics")},
     **{
         ("GET", f"/channels/{{channel}}/packages/{{name}}{tab}"): "READ"
         for tab in (

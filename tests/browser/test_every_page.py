@@ -23,7 +23,7 @@ MAINTAIN, OWN, ADMIN = (401, 404, 403, 200, 200), (401, 404, 403, 200, 200), (20
 PAGES = (
     dict.fromkeys(
         ("/", "/search", "/search?q=salt", "/search?q=nothing-like-this", "/docs/api", "/styleguide", PUBLIC, f"{PUBLIC}/readme",
-         f"{PUBLIC}/statistics", "/channels/oddities", "/channels/oddities/readme", LONG, f"{LONG}/files",
+         f"{PUBLIC}/statistics", f"{PUBLIC}/related", "/channels/polar-ocean/related", "/channels/oddities/related", "/channels/oddities", "/channels/oddities/readme", LONG, f"{LONG}/files",
          "/channels/oddities/packages/not-markup", "/channels/polar-ocean/packages/icefloe-testdata/contents",
          "/channels/saltmarsh/packages/driver-imu-nine", "/channels/saltmarsh/packages/driver-imu-nine/versions",
          *(PACKAGE + tab for tab in TABS)),
@@ -35,7 +35,7 @@ PAGES = (
         SIGNED,
     )
     | dict.fromkeys(
-        (PRIVATE, f"{PRIVATE}/readme", f"{PRIVATE}/statistics", *(f"{PRIVATE}/packages/icefloe{tab}" for tab in TABS)), READ
+        (PRIVATE, f"{PRIVATE}/readme", f"{PRIVATE}/statistics", f"{PRIVATE}/related", *(f"{PRIVATE}/packages/icefloe{tab}" for tab in TABS)), READ
     )
     | {f"{PRIVATE}/members": READ, f"{PRIVATE}/leave": (401, 404, 200, 200, 404)}
     | dict.fromkeys(

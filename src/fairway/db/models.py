@@ -268,6 +268,26 @@ class Need(Base):
     name: Mapped[str] = mapped_column(Name, primary_key=True)
 
 
+class Want(Base):
+    """A name that packages of a channel depend on: how many of them, and whether the channel has it in its index. Kept by
+    triggers on `packages` and `needs` (migration 0006).
+    """
+
+    __tablename__ = "wants"
+    __table_args__ = (
+        Index(
+            "ix_wants_missing", "channel_id", "name", sqlite_where=text("here = 0"), postgresql_where=text("NOT here")
+        ),
+        Index("ix_wants_name", "name", "channel_id", sqlite_where=text("here = 0"), postgresql_where=text("NOT here")),
+        {"sqlite_with_rowid": False},
+    )
+
+    channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(Name, primary_key=True)
+    packages: Mapped[int]
+    here: Mapped[bool]
+
+
 class Artifact(Base):
     """A file that was published. The row outlives the file: a name never comes back with other bytes by accident."""
 

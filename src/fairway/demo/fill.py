@@ -19,7 +19,7 @@ from fairway.demo import contents
 from fairway.demo.archives import conda_file
 from fairway.demo.calendar import BEFORE_DAYS, DAY_MS, YEAR_DAYS, Shelved, downloads, releases, versions
 from fairway.demo.catalogue import FEW_RELEASES, KINDS, REMOVED, YANKED, Pack, shelf
-from fairway.demo.people import CHANNELS, DELETED, PEOPLE, ROBOT, Home
+from fairway.demo.people import BASES, CHANNELS, DELETED, PEOPLE, ROBOT, Home
 from fairway.errors import SetupError
 from fairway.registry import accounts, channels, passwords, publish, statistics, tokens, withdraw
 from fairway.registry.actor import CONSOLE, Actor, Role, Scope
@@ -112,6 +112,11 @@ class Filling:
                 if home.quota is not None:
                     channels.set_quota(session, self.actors["mara"], home.name, home.quota, now=at)
             self.done.channels += 1
+        for home in CHANNELS:
+            if home.name in BASES:
+                with self.app.database.write() as session:
+                    change = channels.Change(base=BASES[home.name])
+                    channels.update_channel(session, self.owner(home), home.name, change, now=self.began + 30 * DAY_MS)
         with self.app.database.write() as session:
             for user, name, scope, bound in KEYS:
                 tokens.create_token(

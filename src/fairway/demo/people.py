@@ -194,3 +194,10 @@ CHANNELS = (
     ),
 )
 DELETED = "pier-trial"
+BASES = {
+    "saltmarsh-tools": "saltmarsh",
+    "saltmarsh-fleet": "saltmarsh",
+    "polar-ocean-bench": "polar-ocean",
+    "polar-ocean": "saltmarsh",
+}
+"""What channels build on (CEP 42)."""

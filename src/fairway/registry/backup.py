@@ -42,6 +42,7 @@ from fairway.db.models import (
     ShardBytes,
     Subdir,
     User,
+    Want,
 )
 from fairway.errors import BlobMissing, SetupError
 from fairway.registry import sweep
@@ -50,9 +51,9 @@ MANIFEST = "fairway-backup.json"
 FORMAT = 1
 ROWS_AT_ONCE = 500
 ROWS, FILES = "rows/", "files/"
-# The index is not restored: it is published anew. A server makes its jobs itself. And nobody is signed in afterwards, who
+# The index is not restored: it is published anew. What channels want, the database counts while rows come in. A server makes its jobs itself. And nobody is signed in afterwards, who
 # may have signed out since.
-LEFT_OUT = frozenset(table.__tablename__ for table in (Job, Pointer, ShardBytes, BrowserSession, SetupCode))
+LEFT_OUT = frozenset(table.__tablename__ for table in (Job, Pointer, ShardBytes, BrowserSession, SetupCode, Want))
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,7 @@ def framed(request: Request, head: Head, owners: Sequence[str] = ()) -> dict[str
     tabs: list[tuple[str, str, str, int | None]] = [
         ("packages", "Packages", at, head.packages),
         ("readme", "README", f"{at}/readme", None),
+        ("related", "Related channels", f"{at}/related", None),
         ("statistics", "Statistics", f"{at}/statistics", None),
     ]
     if head.role is not None or head.may(Action.SEE_MEMBERS):

@@ -52,6 +52,11 @@ def share(used: Number, limit: Number | None) -> int:
     return max(1, min(100, round(100 * used / limit)))
 
 
+def node(name: str, most: int = 32) -> str:
+    """A name as it fits into a box of a graph."""
+    return name if len(name) <= most else f"{name[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
 def initials(name: str) -> str:
     """One or two letters for a name: `ada-lovelace` is AL, `demo` is D."""
     parts = [part for part in re.split(r"[\W_]+", name) if part]

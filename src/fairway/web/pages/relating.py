@@ -1,22 +1,61 @@
-"""Where a channel stands among others: the form in its settings that says it."""
+"""Where a channel stands among others: the page that shows it, and the form in its settings that says it."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from fairway.errors import Invalid
 from fairway.registry import channels, relating
+from fairway.registry import relations as finding
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.registry.channels import Change
-from fairway.web.deps import App, app_of
-from fairway.web.pages.channel import entered, framed
+from fairway.registry.relations import Neighbour
+from fairway.web.deps import App, Visitor, app_of
+from fairway.web.pages import links
+from fairway.web.pages.channel import SHOWN, Cursor, entered, framed
 from fairway.web.pages.forms import Form, PageRoute, Sent, see_other
 from fairway.web.pages.gates import Manager
 from fairway.web.pages.render import page
 
+DRAWN = 6
+ABOVE = {"base": "goes before it", "overrides": "goes after it", "other": "not related"}
+BELOW = {"base": "builds on it", "overrides": "goes before it", "other": "not related"}
+
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@router.get("/channels/{channel}/related")
+def related(request: Request, app: App, actor: Visitor, channel: str, cursor: Cursor = "") -> Response:
+    """What the channel builds on, what builds on it, and what nobody has."""
+    with app.database.read() as session:
+        head = entered(app, session, actor, channel)
+        found = finding.related(session, actor, head)
+        unmet = finding.unmet(session, actor, head, cursor=cursor, limit=SHOWN)
+
+    def boxes(neighbours: Sequence[Neighbour], words: Mapping[str, str]) -> list[tuple[str, str, str]]:
+        return [
+            (one.name, links.channel(request, one.name), f"{words[one.kind]}, {counted(one.met)}")
+            for one in neighbours[:DRAWN]
+        ]
+
+    return page(
+        request,
+        "channel/related.html",
+        **framed(request, head),
+        found=found,
+        unmet=unmet.items,
+        above=boxes(found.builds_on, ABOVE),
+        below=boxes(found.built_on_by, BELOW),
+        **links.turns(request, unmet),
+    )
+
+
+def counted(met: int) -> str:
+    return f"{met or 'no'} {'dependency' if met == 1 else 'dependencies'}"
 
 
 @router.get("/channels/{channel}/settings/relations")

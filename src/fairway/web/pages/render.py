@@ -151,7 +151,7 @@ def environment() -> jinja2.Environment:
     words = {"ago": ago, "bytes": in_bytes, "number": number, "safe_link": safe_link}
     made.filters.update(words)
     made.globals.update(words)
-    shapes = (drawing.spark, drawing.columns, drawing.share, drawing.initials, drawing.tint)
+    shapes = (drawing.spark, drawing.columns, drawing.share, drawing.initials, drawing.tint, drawing.node)
     made.globals.update({shape.__name__: shape for shape in shapes})
     # the macros of components.html for every template, also for a part that is rendered alone: ui.button(...)
     made.globals["ui"] = made.get_template("components.html").module

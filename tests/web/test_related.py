@@ -1,0 +1,66 @@
+"""The page of related channels: the graph, the lists, what is met nowhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from fairway.registry import channels
+from fairway.registry.actor import CONSOLE
+from tests.support.builders import conda_package
+
+PAGE = "/channels/bio/related"
+
+
+@pytest.fixture
+def bio(site):
+    key = site.key()
+    for name in ("bio", "forge", "other"):
+        site.channel(name, "public")
+    site.put("forge", conda_package("python"), key)
+    site.put("other", conda_package("cuda"), key)
+    site.put("bio", conda_package("aligner", depends=["python", "cuda", "ghost"]), key)
+    with site.app.database.write() as session:
+        channels.update_channel(session, CONSOLE, "bio", channels.Change(base="forge"), now=site.app.now())
+    return site
+
+
+def test_it_shows_what_is_built_on_and_what_is_lacking(bio):
+    text = bio.get(PAGE).text
+    assert 'aria-label="forge: goes before it, 1 dependency"' in text
+    assert 'aria-label="other: not related, 1 dependency"' in text
+    assert text.count('href="/channels/forge"') == 2
+    assert '<span class="package-name">ghost</span>' in text
+    assert "met nowhere" in text
+    assert 'href="/channels/bio/packages/aligner/dependencies"' in text
+    assert 'aria-label="bio: builds on it, 1 dependency"' in bio.get("/channels/forge/related").text
+
+
+def test_hidden_channels_are_on_nobodys_page(bio):
+    bio.channel("secret")
+    bio.put("secret", conda_package("ghost"), bio.key())
+    bio.put("secret", conda_package("lab", depends=["aligner"]), bio.key())
+    before = bio.get(PAGE).text
+    assert "secret" not in before
+    assert "ghost" in before
+    bio.user("stranger")
+    assert "secret" not in bio.browser("stranger").get(PAGE).text
+    shown = bio.browser("admin").get(PAGE).text
+    assert shown.count('href="/channels/secret"') == 4
+    assert '<span class="package-name">ghost</span>' not in shown
+
+
+def test_names_that_are_long_are_cut_in_the_graph_and_whole_in_the_list(bio):
+    name = "c" * 60
+    bio.channel(name, "public")
+    with bio.app.database.write() as session:
+        channels.update_channel(session, CONSOLE, "bio", channels.Change(overrides=name), now=bio.app.now())
+    text = bio.get(PAGE).text
+    assert f">{'c' * 31}\N{HORIZONTAL ELLIPSIS}</text>" in text
+    assert f">{name}</a>" in text
+
+
+def test_a_channel_alone_says_so_and_a_bad_cursor_is_refused(bio):
+    bio.channel("alone", "public")
+    assert "alone stands alone" in bio.get("/channels/alone/related").text
+    assert bio.get(PAGE + "?cursor=x").status_code == 400
+    assert bio.get("/channels/nothing/related", accept="text/html").status_code == 401
