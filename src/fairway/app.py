@@ -37,6 +37,7 @@ from fairway.sandbox.pool import Reader
 from fairway.settings import Loaded
 
 if TYPE_CHECKING:
+    from fairway.registry.sealing import Keyring
     from fairway.remote.client import Client
 
 log = structlog.get_logger("fairway.app")
@@ -46,7 +47,8 @@ JOBS_SECONDS = 30.0
 
 SETTINGS_FILE = "fairway.toml"
 SETUP_FILE = "setup-code"
-OURS = frozenset(("blobs", "fairway.db", "server.lock", "staging", SETTINGS_FILE, SETUP_FILE))
+SECRETS_FILE = "secrets.key"
+OURS = frozenset(("blobs", "fairway.db", "server.lock", "staging", SETTINGS_FILE, SETUP_FILE, SECRETS_FILE))
 """What Fairway keeps in its data folder."""
 
 
@@ -79,6 +81,7 @@ class Fairway:
         self._reader: Reader | None = None
         self._reader_lock = threading.Lock()
         self._remote: Client | None = None
+        self._keyring: Keyring | None = None
         self.committer = Committer(self.database)
         self.shard_indexes = ShardIndexes(self.database)
         self.publisher = Publisher(self.database, self.blobs, self.staging, clock=self.now)
@@ -95,6 +98,28 @@ class Fairway:
             if self._reader is None:
                 self._reader = Reader(processes=self.settings.reading_processes, limits=self.limits)
             return self._reader
+
+    @property
+    def keyring(self) -> Keyring:
+        """What opens sealed secrets."""
+        from fairway.registry.sealing import Keyring  # noqa: PLC0415 - most commands open none
+
+        with self._reader_lock:
+            if self._keyring is None:
+                self._keyring = Keyring(self.settings.secrets, make=self.settings.secrets_file is None)
+            return self._keyring
+
+    def seal(self, secret: bytes, url: str) -> bytes:
+        """What the server of `url` wants to see, as it is stored. Raises: SetupError, RemoteRefused."""
+        from fairway.registry import sealing  # noqa: PLC0415 - as above
+
+        return self.keyring.seal(secret, sealing.of_upstream(url))
+
+    def unseal(self, sealed: bytes, url: str) -> bytes:
+        """Raises: SecretLost, SetupError."""
+        from fairway.registry import sealing  # noqa: PLC0415 - as above
+
+        return self.keyring.unseal(sealed, sealing.of_upstream(url))
 
     @property
     def remote(self) -> Client:

@@ -169,6 +169,12 @@ class BlobMissing(FairwayError):
     code = "blob_missing"
 
 
+class SecretLost(FairwayError):
+    """A stored secret cannot be opened: the key it was sealed with is not there. Enter it again."""
+
+    code = "secret_lost"
+
+
 class SetupError(FairwayError):
     """Fairway cannot start or run this command as it is set up."""
 

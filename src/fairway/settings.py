@@ -79,6 +79,11 @@ class Settings(BaseModel):
         "and host names, each with a port, with :* for any port, or with neither for 80 and 443; *:8443 is a port of any "
         "public address",
     )
+    secrets_file: Path | None = Field(
+        None,
+        description="File with the keys that seal the credentials of upstreams, the same for all machines of a server; "
+        "default: secrets.key in the data folder",
+    )
     development: bool = Field(False, description="Show /styleguide, the page of every part that pages are made of")
     keep_days: int = Field(7, ge=1, description="Days a deleted file stays downloadable, and an old shard stays")
 
@@ -129,6 +134,10 @@ class Settings(BaseModel):
     @property
     def storage(self) -> str:
         return self.storage_url or f"file://{self.data.absolute() / 'blobs'}"
+
+    @property
+    def secrets(self) -> Path:
+        return self.secrets_file or self.data / "secrets.key"
 
     @property
     def on_sqlite(self) -> bool:

@@ -248,7 +248,8 @@ def test_doctor_checks_the_machine(cli, tmp_path):
     assert done.status == 0, done.stdout
     lines = done.stdout.splitlines()[1:]
     assert [line.split(":")[0] for line in lines] == [
-        "  good  database", "  good  search", "  good  storage", "  good  room", "  good  reading packages", "  good  address",
+        "  good  database", "  good  search", "  good  storage", "  good  room", "  good  reading packages", "  good  secrets",
+        "  good  address",
     ]  # fmt: skip
     assert list((tmp_path / "data" / "blobs" / "index").rglob("*.json/*")) == []  # its probe is gone
     done = cli("doctor", env={"FAIRWAY_MAX_FILE_SIZE": str(1 << 60)})

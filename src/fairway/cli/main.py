@@ -17,6 +17,7 @@ GROUPS = {
     "token": "accounts.tokens",
     "channel": "channels.channels",
     "config": "maintain.config",
+    "secrets": "secret.secrets",
 }
 COMMANDS = {
     "serve": "serve",

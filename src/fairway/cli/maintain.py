@@ -21,7 +21,7 @@ from fairway.cli.context import Column, DataOption, JsonOption, listing, opened
 from fairway.db import migrate
 from fairway.errors import FairwayError
 from fairway.registry import backup as registry_backup
-from fairway.registry import channels, index
+from fairway.registry import channels, index, sealing
 from fairway.registry import fsck as registry_fsck
 from fairway.registry import search as registry_search
 from fairway.registry import sweep as registry_sweep
@@ -112,7 +112,13 @@ def backup(
     """
     with opened(data) as app:
         done = registry_backup.backup(app.database, app.blobs, file, schema=migrate.HEAD, now=app.now())
+        with app.database.read() as session:
+            sealed, _ = sealing.state(session, app.keyring)
     print(f"Backed up {done.rows} rows and {done.files} files ({done.size / 1e6:.1f} MB) to {file}.")
+    if sealed:
+        print(
+            f"Not in it, on purpose: {app.keyring.path}, without which {upstreams(sealed)} must be entered again. Keep a copy."
+        )
     for lost in done.lost:
         print(f"Not in the backup, because its bytes are missing or damaged: {lost}", file=sys.stderr)
     raise typer.Exit(1 if done.lost else 0)
@@ -132,7 +138,14 @@ def restore(
             say=lambda text: print(text, file=sys.stderr),
         )
         app.publisher.catch_up()
+        with app.database.read() as session:
+            _, closed = sealing.state(session, app.keyring)
     print(f"Restored {done.rows} rows and {done.files} files ({done.size / 1e6:.1f} MB), and built the index.")
+    if closed:
+        print(
+            f"{app.keyring.path} does not open {upstreams(closed)}: bring that file too, or enter them again.",
+            file=sys.stderr,
+        )
 
 
 @config.command("show")
@@ -179,6 +192,7 @@ def checks(app: Fairway) -> list[tuple[str, Callable[[], str]]]:
         ("storage", lambda: storage_state(app)),
         ("room", lambda: room_state(app)),
         ("reading packages", lambda: reading_state(app)),
+        ("secrets", lambda: secrets_state(app)),
         ("address", lambda: app.settings.url),
     ]
 
@@ -217,6 +231,20 @@ def room_state(app: Fairway) -> str:
             f"{usage.free} bytes are free, less than one upload may have ({app.settings.max_file_size})."
         )
     return f"{usage.free / 1e9:.1f} GB free for the data folder"
+
+
+def secrets_state(app: Fairway) -> str:
+    with app.database.read() as session:
+        sealed, closed = sealing.state(session, app.keyring)
+    if closed:
+        raise FairwayError(
+            f"{app.keyring.path} does not open {upstreams(closed)}: bring back the file that did, or enter them again."
+        )
+    return f"{app.keyring.path} opens {upstreams(sealed)}; no backup holds it" if sealed else "none are stored"
+
+
+def upstreams(count: int) -> str:
+    return "the credential of an upstream" if count == 1 else f"the credentials of {count} upstreams"
 
 
 def reading_state(app: Fairway) -> str:

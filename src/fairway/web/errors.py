@@ -38,6 +38,7 @@ STATUS: dict[type[FairwayError], HTTPStatus] = {
     errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.BlobMissing: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.SecretLost: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.SetupError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
