@@ -48,6 +48,7 @@ DECISIONS = {
     ("DELETE", "/api/v1/channels/{channel}/members/{user}"): "MANAGE",
     ("GET", "/api/v1/channels/{channel}/packages"): "READ",
     ("GET", "/api/v1/channels/{channel}/packages/{name}"): "READ",
+    ("GET", "/api/v1/channels/{channel}/packages/{name}/solve"): "READ",
     ("GET", "/api/v1/channels/{channel}/artifacts/{subdir}/{filename}"): "READ",
     ("DELETE", "/api/v1/channels/{channel}/artifacts/{subdir}/{filename}"): "DELETE",
     ("POST", "/api/v1/channels/{channel}/artifacts/{subdir}/{filename}/restore"): "DELETE",

@@ -62,6 +62,12 @@ class Settings(BaseModel):
         60, ge=0, le=3600, description="Seconds clients may keep a public channel's index without asking again"
     )
     searches_per_minute: int = Field(300, ge=0, description="Searches of one address in a minute; 0: any number")
+    solves_per_minute: int = Field(
+        30,
+        ge=0,
+        description="Questions of one address in a minute which channels a package needs, those answered already not "
+        "counted; 0: any number",
+    )
     channels_per_hour: int = Field(20, ge=0, description="Channels one user may make in an hour; 0: any number")
     uploads_per_minute: int = Field(
         0, ge=0, description="Uploads of one key in a minute, three times as many at once; 0: any number"

@@ -20,7 +20,7 @@ import fairway
 from fairway import errors, tasks
 from fairway.app import Fairway
 from fairway.web import assets, health, openapi
-from fairway.web.api import channels, packages
+from fairway.web.api import channels, packages, solve
 from fairway.web.cookies import Cookies
 from fairway.web.deps import Elsewhere, own_path
 from fairway.web.errors import INTERNAL, headers_for, problem_body, unreadable
@@ -53,7 +53,7 @@ from fairway.web.visit import Answer, Visit, Visits
 
 READING = ("GET", "HEAD")
 # what answers programs, and what answers people; managing before what would take its addresses for channels
-PROGRAMS = (native, prefix, channels, packages, health)
+PROGRAMS = (native, prefix, channels, packages, solve, health)
 PEOPLE = (
     home,
     managing,

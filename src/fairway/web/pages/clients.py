@@ -17,13 +17,13 @@ class Line(NamedTuple):
 
 
 def use_channel(channels: Sequence[str], *, private: bool) -> list[Line]:
-    """How each client reads from channels, given by their whole addresses, the first before the others. For a `private`
-    one every client is told a key first.
+    """How each client reads from channels, given by their whole addresses, the first before the others. If they are not all
+    for everybody (`private`), every client is told a key first, for all that are on the server of the first.
     """
     host = root_of(channels[0])
     conda = " ".join(f"-c {channel}" for channel in channels)
     pixi = " ".join(channels)
-    keyed = " ".join(f"-c {with_key(channel) if n == 0 else channel}" for n, channel in enumerate(channels))
+    keyed = " ".join(f"-c {with_key(channel) if root_of(channel) == host else channel}" for channel in channels)
     return [
         Line("pixi", lines(private and f"pixi auth login {host} --token {NEEDS_KEY}", f"pixi workspace channel add {pixi}")),
         Line(
@@ -49,7 +49,7 @@ def install(package: str, version: str | None, channels: Sequence[str], *, priva
     pinned = f"{package}={version}" if version else package
     host = root_of(channels[0])
     conda = " ".join(f"-c {channel}" for channel in channels)
-    keyed = " ".join(f"-c {with_key(channel) if n == 0 else channel}" for n, channel in enumerate(channels))
+    keyed = " ".join(f"-c {with_key(channel) if root_of(channel) == host else channel}" for channel in channels)
     wanted = f'"{package}=={version}"' if version else package
     return [
         Line(
