@@ -36,12 +36,17 @@ def shard(entries: Iterable[Entry]) -> bytes:
     """The shard of one package name, compressed. Each entry's record is JSON; both maps are always there, because
     rattler demands `packages` and conda demands `packages.conda`.
     """
-    sections: dict[int, dict[str, Any]] = {Section.PACKAGES: {}, Section.PACKAGES_CONDA: {}}
+    sections: dict[int, dict[str, Any]] = {}
     for entry in entries:
         sections.setdefault(entry.section, {})[entry.key] = shard_value(orjson.loads(entry.record))
+    return encoded(sections)
+
+
+def encoded(sections: Mapping[int, Mapping[str, Any]]) -> bytes:
+    """The shard of records that are as it holds them, by section and key."""
     document: dict[str, Any] = {
-        "packages": sections[Section.PACKAGES],
-        "packages.conda": sections[Section.PACKAGES_CONDA],
+        "packages": sections.get(Section.PACKAGES, {}),
+        "packages.conda": sections.get(Section.PACKAGES_CONDA, {}),
     }
     v3 = {
         extension: sections[section]

@@ -7,7 +7,21 @@ left to do. Shards are rows, written in the transaction that changes their recor
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String, UniqueConstraint, false, text, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    UniqueConstraint,
+    false,
+    or_,
+    text,
+    true,
+)
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fairway.db.types import Id, Json, Name
@@ -257,6 +271,16 @@ class Package(Base):
     summary: Mapped[str] = mapped_column(default="")
     licence: Mapped[str] = mapped_column(default="")
 
+    @hybrid_property
+    def shown(self) -> bool:
+        """Whether there is anything of it: files of ours, or records of an upstream."""
+        return self.live > 0 or self.remote > 0
+
+    @shown.inplace.expression
+    @classmethod
+    def _shown(cls) -> ColumnElement[bool]:
+        return or_(cls.live > 0, cls.remote > 0)
+
 
 class Need(Base):
     """A package whose newest version depends on the package of this name."""
@@ -403,6 +427,7 @@ class UpstreamName(Base):
     size: Mapped[int]  # bytes of the files
     urls: Mapped[Any] = mapped_column(Json, nullable=True)  # of files that are not under the subdir's `base_url`
     exports: Mapped[bytes | None]  # JSON: {file name: run exports}; none: its records say, or nothing is known
+    pending: Mapped[bool] = mapped_column(default=True)  # not shown yet: its refresh is under way, or was broken off
 
 
 class Copy(Base):

@@ -43,7 +43,7 @@ CHANNEL = (
     .with_for_update(key_share=True)
 )
 SUBDIRS = (
-    select(Subdir.name, Subdir.id, Subdir.changed, Pointer.shards_built)
+    select(Subdir.name, Subdir.id, Subdir.changed, Pointer.shards_built, Subdir.upstream)
     .outerjoin(Pointer, Pointer.subdir_id == Subdir.id)
     .where(Subdir.channel_id == bindparam("channel_id"), Subdir.name.in_(bindparam("names", expanding=True)))
     .order_by(Subdir.id)
@@ -156,7 +156,7 @@ def places_for(session: Session, channel_id: int, names: Iterable[str]) -> dict[
     wanted = sorted(names)
     rows = quick.of(session).execute(SUBDIRS, {"channel_id": channel_id, "names": wanted})
     found = {name: Place(*rest) for name, *rest in rows}
-    return {name: found.get(name) or Place(None, 0, None) for name in wanted}
+    return {name: found.get(name) or Place(None, 0, None, upstream=False) for name in wanted}
 
 
 def make_places(session: Session, channel_id: int, places: Mapping[str, Place]) -> None:

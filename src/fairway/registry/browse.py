@@ -64,7 +64,7 @@ def list_packages(session: Session, actor: Actor, channel: str, *, after: str, l
     home = access.channel_for(session, actor, Action.READ, channel)
     query = (
         select(Package)
-        .where(Package.channel_id == home.id, Package.live > 0, Package.name > after)
+        .where(Package.channel_id == home.id, Package.shown, Package.name > after)
         .order_by(Package.name)
         .limit(limit + 1)
     )
@@ -139,7 +139,7 @@ def _newest(row: Any, subdirs: set[str]) -> Newest:
 def channel_counts(session: Session, channel: Channel | int) -> dict[str, int]:
     """Live packages and live files of a channel."""
     channel_id = channel if isinstance(channel, int) else channel.id
-    packages = select(func.count()).where(Package.channel_id == channel_id, Package.live > 0)
+    packages = select(func.count()).where(Package.channel_id == channel_id, Package.shown)
     files = select(func.count()).where(Artifact.channel_id == channel_id, Artifact.deleted_at.is_(None))
     return {"packages": session.scalar(packages) or 0, "files": session.scalar(files) or 0}
 

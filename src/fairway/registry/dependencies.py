@@ -129,7 +129,7 @@ def dependents(
     query = (
         select(*listing.ROW)
         .join(Need, Need.package_id == Package.id)
-        .where(Need.name == name, Package.channel_id == head.id, Package.live > 0)
+        .where(Need.name == name, Package.channel_id == head.id, Package.shown)
     )
     return listing.rows_page(session, query, head.name, sort, cursor=cursor, limit=limit, now=now)
 
@@ -137,4 +137,4 @@ def dependents(
 def count_dependents(session: Session, head: Head, name: str) -> int:
     """One statement."""
     query = select(func.count()).select_from(Need).join(Package, Package.id == Need.package_id)
-    return session.scalar(query.where(Need.name == name, Package.channel_id == head.id, Package.live > 0)) or 0
+    return session.scalar(query.where(Need.name == name, Package.channel_id == head.id, Package.shown)) or 0

@@ -8,23 +8,24 @@ transaction, if nobody moved it further. So readers never see a torn index; a cr
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Self, cast
 
+import orjson
 from sqlalchemy import bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
 from fairway.blobs.staging import StagedFile, StagingArea
 from fairway.blobs.store import BlobStore
-from fairway.conda import repodata
+from fairway.conda import foreign, repodata
 from fairway.conda.record import Section
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Pointer, Record, Subdir
+from fairway.db.models import Artifact, Copy, Pointer, Record, Shard, ShardBytes, Subdir, UpstreamName
 from fairway.registry import relating, sweep
 
 if sys.version_info >= (3, 14):
@@ -37,12 +38,13 @@ RUN_EXPORTS, RUN_EXPORTS_ZST = "run_exports.json", "run_exports.json.zst"
 FLAT = (REPODATA, REPODATA_ZST, RUN_EXPORTS, RUN_EXPORTS_ZST)
 
 ROWS_AT_ONCE = 2_000
+SHARDS_AT_ONCE = 100
 PIECE = 1 << 18
 # On real repodata, full of hashes, level 1 is smaller than 3 and twice as fast (bench/README).
 FLAT_LEVEL = 1
 
 STATE = (
-    select(Subdir.id, Subdir.channel_id, Subdir.name, Subdir.changed, Pointer.flat_built)
+    select(Subdir.id, Subdir.channel_id, Subdir.name, Subdir.changed, Subdir.upstream, Pointer.flat_built)
     .outerjoin(Pointer, Pointer.subdir_id == Subdir.id)
     .where(Subdir.id == bindparam("subdir_id"))
 )
@@ -51,6 +53,19 @@ RECORDS = (
     select(Record.filename, Record.record, Record.run_exports)
     .where(Record.subdir_id == bindparam("subdir_id"), Record.section == bindparam("section"))
     .order_by(Record.name, Record.filename)
+)
+
+EXPORTS = select(Record.filename, Record.run_exports).where(
+    Record.subdir_id == bindparam("subdir_id"), Record.run_exports.is_not(None)
+)
+
+SHARDS = (
+    select(ShardBytes.data, UpstreamName.exports)
+    .select_from(Shard)
+    .join(ShardBytes, (ShardBytes.subdir_id == Shard.subdir_id) & (ShardBytes.sha256 == Shard.sha256))
+    .outerjoin(UpstreamName, (UpstreamName.subdir_id == Shard.subdir_id) & (UpstreamName.name == Shard.name))
+    .where(Shard.subdir_id == bindparam("subdir_id"), Shard.sha256.is_not(None))
+    .order_by(Shard.name)
 )
 
 # An index document as a pointer names it: [sha256, size in bytes]
@@ -65,12 +80,13 @@ class State:
     channel_id: int
     subdir: str
     changed: int
+    upstream: bool
     flat_built: int
 
 
 def state_of(session: Session, subdir_id: int) -> State | None:
     row = session.connection().execute(STATE, {"subdir_id": subdir_id}).one_or_none()
-    return None if row is None else State(*row[:4], flat_built=row[4] or 0)
+    return None if row is None else State(*row[:5], flat_built=row[5] or 0)
 
 
 def behind(session: Session) -> list[int]:
@@ -94,7 +110,7 @@ def build_flat(database: Database, blobs: BlobStore, staging: StagingArea, subdi
         removed = removed_from(session, subdir_id)
         relations = relating.emitted(session.connection(), state.channel_id)
         with Pair(staging) as records, Pair(staging) as exports:
-            parts = partial(parts_of, session, subdir_id)
+            parts = theirs_too(session, subdir_id) if state.upstream else partial(parts_of, session, subdir_id)
             for piece, exported in repodata.documents(state.subdir, parts, removed, relations):
                 records.write(piece)
                 exports.write(exported)
@@ -110,9 +126,11 @@ def build_flat(database: Database, blobs: BlobStore, staging: StagingArea, subdi
 
 
 def removed_from(session: Session, subdir_id: int) -> list[str]:
-    """The files that left the index: deleted, or yanked."""
+    """The files that left the index: deleted, yanked, or gone from the upstream."""
     gone = or_(Artifact.deleted_at.is_not(None), Artifact.yanked_at.is_not(None))
-    return list(session.scalars(select(Artifact.filename).where(Artifact.subdir_id == subdir_id, gone)))
+    ours = select(Artifact.filename).where(Artifact.subdir_id == subdir_id, gone)
+    theirs = select(Copy.filename).where(Copy.subdir_id == subdir_id, Copy.gone_at.is_not(None))
+    return sorted({*session.scalars(ours), *session.scalars(theirs)})
 
 
 def parts_of(session: Session, subdir_id: int, section: Section) -> Iterator[repodata.Row]:
@@ -121,6 +139,36 @@ def parts_of(session: Session, subdir_id: int, section: Section) -> Iterator[rep
     where = {"subdir_id": subdir_id, "section": int(section)}
     for part in session.connection().execute(RECORDS, where, execution_options=options).partitions():
         yield cast("repodata.Row", part)
+
+
+def theirs_too(session: Session, subdir_id: int) -> Callable[[Section], Iterator[repodata.Row]]:
+    """The same of a subdir with an upstream, whose records are nowhere but in shards: those that are shown, in the order
+    of names. They are read once for each section there is.
+    """
+    ours: dict[str, bytes] = dict(session.connection().execute(EXPORTS, {"subdir_id": subdir_id}).tuples().all())
+    seen: set[int] = set()
+
+    def parts(section: Section) -> Iterator[repodata.Row]:
+        if section is not Section.PACKAGES and section not in seen:
+            return
+        options = {"yield_per": SHARDS_AT_ONCE, "stream_results": True}
+        found = session.connection().execute(SHARDS, {"subdir_id": subdir_id}, execution_options=options)
+        for some in found.partitions():
+            rows: list[tuple[str, bytes, bytes | None]] = []
+            for data, said in some:
+                exports = orjson.loads(said) if said else {}
+                for one in foreign.decode(data):
+                    seen.add(one.section)
+                    if one.section != section:
+                        continue
+                    exported = ours.get(one.filename)
+                    if exported is None and one.filename in exports:
+                        exported = orjson.dumps(exports[one.filename])
+                    rows.append((one.filename, foreign.as_json(one.record), exported))
+            if rows:
+                yield rows
+
+    return parts
 
 
 def document_of(sheet: StagedFile) -> Document:

@@ -129,7 +129,7 @@ def check_counts(database: Database) -> Iterator[Finding]:
             .tuples()
             .all()
         )
-        counted = select(Package.channel_id, func.count()).where(Package.live > 0).group_by(Package.channel_id)
+        counted = select(Package.channel_id, func.count()).where(Package.shown).group_by(Package.channel_id)
         names = dict(session.execute(counted).tuples().all())
         for channel in session.scalars(select(Channel).where(Channel.deleted_at.is_(None))):
             if channel.packages != names.get(channel.id, 0):

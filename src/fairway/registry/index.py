@@ -14,18 +14,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, NamedTuple, cast
 
+import orjson
 import structlog
-from sqlalchemy import Table, bindparam, exists, or_, select, update
+from sqlalchemy import Table, bindparam, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from fairway.conda import shards
-from fairway.conda.record import Section
+from fairway.conda import foreign, shards
+from fairway.conda.record import Section, shard_value
 from fairway.conda.repodata import NO_RELATIONS, Entry, Relations, key_of
 from fairway.db import quick
 from fairway.db.engine import Database
-from fairway.db.models import Pointer, Record, Shard, ShardBytes, Subdir
+from fairway.db.models import Package, Pointer, Record, Shard, ShardBytes, Subdir, Upstream, UpstreamName
 from fairway.db.upsert import upsert
 from fairway.registry import relating, sweep
 
@@ -64,6 +65,17 @@ RETIRE = (
     .where(ShardBytes.subdir_id == bindparam("place"), ShardBytes.sha256.in_(bindparam("hashes", expanding=True)))
     .values(retired_at=bindparam("now"))
 )
+# the shard an upstream has of a name, and whether names of ours hide it
+THEIRS = (
+    select(UpstreamName.name, UpstreamName.sha256, func.coalesce(Package.live, 0), Upstream.merge)
+    .join(Subdir, Subdir.id == UpstreamName.subdir_id)
+    .join(Upstream, Upstream.channel_id == Subdir.channel_id)
+    .outerjoin(Package, (Package.channel_id == Subdir.channel_id) & (Package.name == UpstreamName.name))
+    .where(UpstreamName.subdir_id == bindparam("subdir_id"), UpstreamName.name.in_(bindparam("names", expanding=True)))
+)
+ONE_SHARD = select(ShardBytes.data).where(
+    ShardBytes.subdir_id == bindparam("subdir_id"), ShardBytes.sha256 == bindparam("sha256")
+)
 BYTES = (
     select(ShardBytes.data)
     .join(Subdir, Subdir.id == ShardBytes.subdir_id)
@@ -91,9 +103,12 @@ def touch(session: Session, subdir_id: int) -> int:
     # a name without a row is damage, and this is what mends it
     named = select(Shard.name).where(Shard.subdir_id == subdir_id)
     missing = select(Record.name).where(Record.subdir_id == subdir_id, Record.name.not_in(named)).distinct()
+    theirs = select(UpstreamName.name).where(
+        UpstreamName.subdir_id == subdir_id, ~UpstreamName.pending, UpstreamName.name.not_in(named)
+    )
     rows = [
         {"subdir_id": subdir_id, "name": name, "changed": 0, "due": True, "sha256": None}
-        for name in session.scalars(missing)
+        for name in {*session.scalars(missing), *session.scalars(theirs)}
     ]
     upsert(session, Shard, rows, key=["subdir_id", "name"], replace=["due"])
     return subdir.changed
@@ -113,15 +128,23 @@ def renew(session: Session, channel_ids: Iterable[int], *, now: int) -> None:
 
 
 def write_shards(
-    session: Session, subdir_id: int, change: int, names: Iterable[str], *, now: int, built: int | None = None
+    session: Session,
+    subdir_id: int,
+    change: int,
+    names: Iterable[str],
+    *,
+    now: int,
+    built: int | None = None,
+    upstream: bool = False,
 ) -> set[str]:
     """Make the shards of some packages from their records, as part of the subdir's change `change`, whose row the
-    caller has locked; `built` is the pointer's `shards_built`, if it was read already. Returns the names this failed for: their old shard stays, and the background tries again, because
+    caller has locked; `built` is the pointer's `shards_built`, if it was read already, and `upstream` whether the subdir
+    has names of one. Returns the names this failed for: their old shard stays, and the background tries again, because
     one record that cannot be encoded must not stop a channel.
     """
     failed: set[str] = set()
     for batch in sweep.batched(names):
-        failed |= _write_some(session, subdir_id, change, batch, now=now)
+        failed |= _write_some(session, subdir_id, change, batch, now=now, upstream=upstream)
     value = quick.of(session).value
     place = {"subdir_id": subdir_id}
     # before the first whole index there is none: a part of it would hand names to the next channel
@@ -130,23 +153,32 @@ def write_shards(
     return failed
 
 
-def _write_some(session: Session, subdir_id: int, change: int, names: Sequence[str], *, now: int) -> set[str]:
+def _write_some(
+    session: Session, subdir_id: int, change: int, names: Sequence[str], *, now: int, upstream: bool
+) -> set[str]:
     run = quick.of(session).execute
     wanted = {"subdir_id": subdir_id, "names": names}
     found: dict[str, list[Entry]] = {name: [] for name in names}
     for name, section, filename, record in run(RECORDS, wanted):
         found[name].append(Entry(section, key_of(filename, section), record))
     before = dict(run(STANDING, wanted))
+    theirs = _theirs(session, wanted) if upstream else {}
     encoded: dict[str, bytes] = {}
     failed: set[str] = set()
     for name, entries in found.items():
         try:
             if entries:
-                encoded[name] = shards.shard(sorted(entries, key=lambda entry: (entry.section, entry.key)))
+                mine = sorted(entries, key=lambda entry: (entry.section, entry.key))
+                other = theirs.get(name)
+                if other is not None and other.shown:
+                    encoded[name] = _merged(session, subdir_id, mine, other.sha256)
+                else:
+                    encoded[name] = shards.shard(mine)
         except Exception:
             log.exception("index.shard", subdir=subdir_id, name=name)
             failed.add(name)
     hashes = {name: shards.sha256(data) for name, data in encoded.items()}
+    hashes |= {name: other.sha256 for name, other in theirs.items() if other.shown and not found[name]}
     upsert(
         session,
         ShardBytes,
@@ -165,10 +197,45 @@ def _write_some(session: Session, subdir_id: int, change: int, names: Sequence[s
     made = [row for row in rows if not row["due"]]
     upsert(session, Shard, made, key=key, replace=["changed", "due", "sha256"])
     upsert(session, Shard, [row for row in rows if row["due"]], key=key, replace=["due"])
-    gone = [sha256 for name, sha256 in before.items() if name not in failed and hashes.get(name) != sha256]
+    kept = {other.sha256 for other in theirs.values()}
+    gone = [
+        sha256
+        for name, sha256 in before.items()
+        if name not in failed and hashes.get(name) != sha256 and sha256 not in kept
+    ]
     if gone:
         run(RETIRE, {"place": subdir_id, "hashes": gone, "now": now})
     return failed
+
+
+class _Other(NamedTuple):
+    """The shard an upstream has of a name."""
+
+    sha256: bytes
+    shown: bool
+
+
+def _theirs(session: Session, wanted: dict[str, object]) -> dict[str, _Other]:
+    """Names of ours win, whatever their versions are and whichever platform they are for: else whoever may publish
+    upstream could slip a higher version of a private name in. But where an owner asked for it both are shown.
+    """
+    return {
+        name: _Other(sha256, not live or merge)
+        for name, sha256, live, merge in session.connection().execute(THEIRS, wanted)
+    }
+
+
+def _merged(session: Session, subdir_id: int, mine: Sequence[Entry], sha256: bytes) -> bytes:
+    """A shard of our records and theirs; where both have a file of a name, it is ours."""
+    data = session.connection().scalar(ONE_SHARD, {"subdir_id": subdir_id, "sha256": sha256})
+    ours = {entry.key for entry in mine}
+    sections: dict[int, dict[str, Any]] = {}
+    for found in foreign.decode(data) if data is not None else ():
+        if (key := key_of(found.filename, found.section)) not in ours:
+            sections.setdefault(found.section, {})[key] = found.record
+    for entry in mine:
+        sections.setdefault(entry.section, {})[entry.key] = shard_value(orjson.loads(entry.record))
+    return shards.encoded({section: dict(sorted(records.items())) for section, records in sections.items()})
 
 
 def _point(session: Session, subdir_id: int, change: int, *, now: int) -> None:
@@ -202,7 +269,7 @@ def rebuild(database: Database, subdir_id: int, *, now: int) -> list[str]:
                 return failed
             subdir.changed += 1
             session.flush()
-            failed += sorted(write_shards(session, subdir_id, subdir.changed, names, now=now))
+            failed += sorted(write_shards(session, subdir_id, subdir.changed, names, now=now, upstream=subdir.upstream))
             after = names[-1]
 
 

@@ -264,7 +264,7 @@ def packages(
     """The packages of a channel that have files: by name, or the latest or most downloaded first. `text` is in the
     name; `platform` keeps those with files for it, noarch ones among them. Two statements. Raises: Malformed (cursor).
     """
-    query = select(*ROW).where(Package.channel_id == head.id, Package.live > 0)
+    query = select(*ROW).where(Package.channel_id == head.id, Package.shown)
     if text:
         query = query.where(Package.name.contains(text.strip().lower(), autoescape=True))
     if platform:
@@ -321,7 +321,7 @@ def recently(session: Session, actor: Actor, *, limit: int = 12) -> list[Package
         return []
     order = (Package.updated_at.desc(), Package.id.desc())
     parts = [
-        select(*ROW, Package.channel_id).where(Package.channel_id == channel_id, Package.live > 0)
+        select(*ROW, Package.channel_id).where(Package.channel_id == channel_id, Package.shown)
         .order_by(*order).limit(limit).subquery().select()
         for channel_id in names
     ]  # fmt: skip
@@ -420,7 +420,7 @@ def packages_of(session: Session, channel_id: int, names: Iterable[str]) -> dict
     for begin in range(0, len(wanted), NAMES_AT_ONCE):
         some = wanted[begin : begin + NAMES_AT_ONCE]
         query = select(Package.name, Package.version).where(
-            Package.channel_id == channel_id, Package.live > 0, Package.name.in_(some)
+            Package.channel_id == channel_id, Package.shown, Package.name.in_(some)
         )
         found |= dict(session.execute(query).tuples().all())
     return found

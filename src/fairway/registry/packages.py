@@ -144,7 +144,7 @@ class Event:
 def show(session: Session, head: Head, name: str) -> PackageHead:
     """Two statements. Raises: NotFound: no such package, or nothing of it is left."""
     package = session.scalar(select(Package).where(Package.channel_id == head.id, Package.name == name))
-    if package is None or not package.live:
+    if package is None or not package.shown:
         raise NotFound(f"There is no package {name} in {head.name}.")
     # of the newest version; if everything is yanked, of the newest there is
     newest = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Table, bindparam, delete, exists, insert, select, update
@@ -16,7 +16,7 @@ from fairway.conda import version
 from fairway.conda.names import SUBDIR_NUMBERS
 from fairway.db import quick
 from fairway.db.models import Artifact, Attestation, Base, Channel, Detail, Package, Record, Subdir, Withheld
-from fairway.registry import audit, index, needs, sweep
+from fairway.registry import audit, index, needs, sweep, theirs
 from fairway.registry.access import Gate
 from fairway.registry.publish import Published, Received, Submission
 
@@ -38,7 +38,7 @@ GROW = (
         updated_at=bindparam("now"),
     )
 )
-PACKAGES = select(Package.name, Package.id, Package.version_key, Package.live).where(
+PACKAGES = select(Package.name, Package.id, Package.version_key, Package.live, Package.remote).where(
     Package.channel_id == bindparam("channel_id"), Package.name.in_(bindparam("names", expanding=True))
 )
 NEW_PACKAGES = insert(table(Package)).returning(table(Package).c.name, table(Package).c.id)
@@ -57,6 +57,7 @@ SHOW_PACKAGE = COUNT_PACKAGE.values(
     summary=bindparam("about"),
     licence=bindparam("terms"),
 )
+TAKE_PACKAGE = SHOW_PACKAGE.values(places=bindparam("bits"))
 NEW_ARTIFACTS = insert(table(Artifact)).returning(
     table(Artifact).c.subdir_id, table(Artifact).c.filename, table(Artifact).c.id
 )
@@ -76,6 +77,7 @@ class Home:
     files: int = 0  # how many this transaction adds
     grown: int = 0  # and how many bytes
     packages: int = 0  # and how many names that had no files
+    taken: list[str] = field(default_factory=list)  # names that only the upstream had until now
 
 
 @dataclass(slots=True)
@@ -85,6 +87,7 @@ class Place:
     row: int | None
     changed: int
     built: int | None
+    upstream: bool
 
     @property
     def id(self) -> int:
@@ -164,7 +167,9 @@ def write(session: Session, home: Home, writings: Sequence[Writing]) -> dict[int
         place = mine[0].place
         names = {writing.received.facts.name for writing in mine}
         now = max(writing.submission.now for writing in mine)
-        failed = index.write_shards(session, place.id, place.changed, names, now=now, built=place.built)
+        failed = index.write_shards(
+            session, place.id, place.changed, names, now=now, built=place.built, upstream=place.upstream
+        )
         for writing in mine:
             outcomes[writing.number] = outcome(
                 home,
@@ -174,6 +179,8 @@ def write(session: Session, home: Home, writings: Sequence[Writing]) -> dict[int
                 created=True,
                 indexed=writing.received.facts.name not in failed,
             )
+    if home.taken:
+        theirs.settle(session, home.gate.id, home.taken, now=max(writing.submission.now for writing in writings))
     return outcomes
 
 
@@ -183,6 +190,7 @@ class Known(NamedTuple):
     id: int
     version_key: bytes
     live: int
+    remote: int
 
 
 def write_packages(session: Session, home: Home, writings: Sequence[Writing]) -> dict[str, int]:
@@ -195,7 +203,7 @@ def write_packages(session: Session, home: Home, writings: Sequence[Writing]) ->
     for names in sweep.batched(mine):
         rows = run.execute(PACKAGES, {"channel_id": home.gate.id, "names": names})
         found |= {name: Known(*rest) for name, *rest in rows}
-    fresh, shown, counted = [], [], []
+    fresh, shown, counted, taken = [], [], [], []
     for name, files in mine.items():
         newest = max(reversed(files), key=lambda writing: writing.key)  # of several builds the last
         facts = newest.received.facts
@@ -207,22 +215,27 @@ def write_packages(session: Session, home: Home, writings: Sequence[Writing]) ->
             "bits": bits_of(writing.submission.place[0] for writing in files),
             "now": max(writing.submission.now for writing in files),
         }
-        home.packages += known is None or (known.live == 0 and live > 0)
+        home.packages += known is None or (known.live == 0 and live > 0 and known.remote == 0)
+        show = {"shown": facts.version, "shown_key": newest.key, "about": summary, "terms": licence}
         if known is None:
             fresh.append(fresh_row(home.gate.id, name, newest, count, summary, licence))
+        elif known.remote and known.live == 0 and not theirs.merges(session, home.gate.id):
+            home.taken.append(name)
+            taken.append({"package_id": known.id, **count, **show})
         elif newest.key >= known.version_key:
-            show = {"shown": facts.version, "shown_key": newest.key, "about": summary, "terms": licence}
             shown.append({"package_id": known.id, **count, **show})
         else:
             counted.append({"package_id": known.id, **count})
     if shown:
         run.each(SHOW_PACKAGE, shown)
+    if taken:
+        run.each(TAKE_PACKAGE, taken)
     if counted:
         run.each(COUNT_PACKAGE, counted)
     ids = {name: known.id for name, known in found.items()}
     if fresh:
         ids |= dict(run.each(NEW_PACKAGES, fresh))
-    write_needs(session, ids, found, mine)
+    write_needs(session, ids, found, mine, taken=home.taken)
     return ids
 
 
@@ -254,13 +267,23 @@ def bits_of(subdirs: Iterable[str]) -> int:
 
 
 def write_needs(
-    session: Session, ids: Mapping[str, int], found: Mapping[str, Known], mine: Mapping[str, Sequence[Writing]]
+    session: Session,
+    ids: Mapping[str, int],
+    found: Mapping[str, Known],
+    mine: Mapping[str, Sequence[Writing]],
+    *,
+    taken: Sequence[str],
 ) -> None:
     """What the newest versions depend on: all their files together."""
     kinds: dict[str, dict[int, set[str]]] = {"fresh": {}, "exactly": {}, "also": {}}
     for name, files in mine.items():
         key = max(writing.key for writing in files)
         known = found.get(name)
+        if name in taken:
+            kinds["exactly"][ids[name]] = set().union(
+                *(needs.names_in(writing.received.facts.record) for writing in files if writing.key == key)
+            )
+            continue
         if known is not None and key < known.version_key:
             continue
         kind = "fresh" if known is None else "also" if key == known.version_key else "exactly"

@@ -124,7 +124,7 @@ def scope_of(actor: Actor, filters: Filters) -> Candidates:
             Package.updated_at,
         )
         .join(Channel, Channel.id == Package.channel_id)
-        .where(Package.live > 0, Package.channel_id.in_(access.visible_to(actor)))
+        .where(Package.shown, Package.channel_id.in_(access.visible_to(actor)))
     )
     if filters.channel is not None:
         query = query.where(Channel.name == filters.channel)

@@ -145,7 +145,7 @@ def of_channel(session: Session, channel_id: int, *, days: int, most: int, now: 
     top = (
         select(Package.name, total)
         .join(PackageDay, PackageDay.package_id == Package.id)
-        .where(Package.channel_id == channel_id, Package.live > 0, PackageDay.day >= first)
+        .where(Package.channel_id == channel_id, Package.shown, PackageDay.day >= first)
         .group_by(Package.id, Package.name)
         .order_by(total.desc(), Package.name)
         .limit(most)

@@ -8,6 +8,7 @@ so that a file that comes back has the very bytes in the index that it had.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,7 +20,7 @@ from sqlalchemy.orm import Session
 from fairway.conda.text import has_control
 from fairway.db.models import Artifact, Channel, Detail, Package, Record, Subdir, Withheld
 from fairway.errors import Invalid, NotFound, QuotaExceeded
-from fairway.registry import access, audit, index, needs
+from fairway.registry import access, audit, index, needs, theirs
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.registry.admit import home_of
@@ -261,15 +262,23 @@ def changed(session: Session, places: Sequence[Subdir], artifacts: Sequence[Arti
     session.flush()
     for place in places:
         names = {artifact.name for artifact in artifacts if artifact.subdir_id == place.id}
-        index.write_shards(session, place.id, place.changed, names, now=now)
+        index.write_shards(session, place.id, place.changed, names, now=now, upstream=place.upstream)
+    settle(session, {artifact.package_id for artifact in artifacts}, now=now)
     return [Withdrawn(place.id, place.changed) for place in places]
+
+
+def settle(session: Session, package_ids: AbstractSet[int], *, now: int) -> None:
+    """Whether the upstream's files of some names are shown may have changed with ours."""
+    query = select(Package.channel_id, Package.name).where(Package.id.in_(package_ids), Package.remote > 0)
+    for channel_id, name in session.execute(query).all():
+        theirs.settle(session, channel_id, [name], now=now)
 
 
 def count(session: Session, home: Home, artifact: Artifact, more: int) -> None:
     """Let a file count, or no longer (-1): to its package and its channel."""
     package = session.get_one(Package, artifact.package_id)
     before, package.live = package.live, package.live + more
-    names = (package.live > 0) - (before > 0)
+    names = 0 if package.remote else (package.live > 0) - (before > 0)
     session.execute(
         update(Channel)
         .where(Channel.id == home.gate.id)
@@ -303,6 +312,8 @@ def refresh_package(session: Session, package_id: int) -> None:
         show_newest(package, newest.version, about=newest.about, record=orjson.loads(newest.record))
     session.flush()
     needs.refresh(session, [package_id])
+    if package.remote and (not package.live or theirs.merges(session, package.channel_id)):
+        theirs.list_again(session, package)
 
 
 def note(

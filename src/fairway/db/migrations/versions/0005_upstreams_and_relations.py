@@ -80,6 +80,7 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("urls", sa.LargeBinary(), nullable=True),
         sa.Column("exports", sa.LargeBinary(), nullable=True),
+        sa.Column("pending", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["subdir_id"], ["subdirs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("subdir_id", "name"),
         sqlite_with_rowid=False,

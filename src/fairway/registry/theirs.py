@@ -1,0 +1,92 @@
+"""What a channel has from its upstream, by name: whether it is shown, and what packages are listed with.
+
+Names of ours win over the upstream's, in every subdir (`index.write_shards`). So a name of ours that appears or goes
+hides or shows more than the subdir its file is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from fairway.conda import foreign
+from fairway.conda import version as versions
+from fairway.conda.foreign import Found
+from fairway.conda.names import SUBDIR_NUMBERS
+from fairway.db.models import Package, ShardBytes, Subdir, Upstream, UpstreamName
+from fairway.registry import index, needs, sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest version among some records, and what it is listed with. `places` are the bits of `Package.places`."""
+
+    version: str
+    key: bytes
+    licence: str
+    needs: frozenset[str]
+
+
+def newest_of(found: Iterable[Found]) -> Newest | None:
+    """By conda's order; of several builds of a version, what they need together."""
+    key, newest = b"", []
+    for one in found:
+        its = versions.sort_key(one.record["version"])
+        if its > key:
+            key, newest = its, [one]
+        elif its == key:
+            newest.append(one)
+    if not newest:
+        return None
+    record = newest[-1].record
+    wanted: set[str] = set().union(*(needs.names_in(one.record) for one in newest))
+    licence = record.get("license")
+    return Newest(record["version"], key, licence if isinstance(licence, str) else "", frozenset(wanted))
+
+
+def merges(session: Session, channel_id: int) -> bool:
+    """Whether names of ours hide nothing in this channel."""
+    return bool(session.scalar(select(Upstream.merge).where(Upstream.channel_id == channel_id)))
+
+
+def settle(session: Session, channel_id: int, names: Sequence[str], *, now: int) -> None:
+    """Show or hide what the upstream has of names of which files of ours have appeared or gone. The caller holds the
+    channel's row.
+    """
+    for some in sweep.batched(names):
+        query = select(UpstreamName.subdir_id, UpstreamName.name).join(Subdir, Subdir.id == UpstreamName.subdir_id)
+        query = query.where(Subdir.channel_id == channel_id, UpstreamName.name.in_(some), ~UpstreamName.pending)
+        mine: dict[int, list[str]] = {}
+        for subdir_id, name in session.execute(query):
+            mine.setdefault(subdir_id, []).append(name)
+        for subdir_id in sorted(mine):
+            place = session.get_one(Subdir, subdir_id, with_for_update={"key_share": True}, populate_existing=True)
+            place.changed += 1
+            session.flush()
+            index.write_shards(session, place.id, place.changed, mine[subdir_id], now=now, upstream=True)
+
+
+def list_again(session: Session, package: Package) -> None:
+    """Bring what a package is listed with to what the upstream has of it, where nothing of ours is in the index, or it
+    may be newer.
+    """
+    query = (
+        select(Subdir.name, ShardBytes.data)
+        .join(UpstreamName, UpstreamName.subdir_id == Subdir.id)
+        .join(ShardBytes, (ShardBytes.subdir_id == Subdir.id) & (ShardBytes.sha256 == UpstreamName.sha256))
+        .where(Subdir.channel_id == package.channel_id, UpstreamName.name == package.name)
+    )
+    found: list[Found] = []
+    for subdir, data in session.execute(query):
+        here = foreign.decode(data)
+        found += here
+        if here:
+            package.places |= 1 << SUBDIR_NUMBERS[subdir]
+    newest = newest_of(found)
+    if newest is not None and newest.key > package.version_key:
+        package.version, package.version_key, package.licence = newest.version, newest.key, newest.licence
+        session.flush()
+        needs.write(session, exactly={package.id: set(newest.needs)})
