@@ -1,0 +1,544 @@
+"""Bringing what we have of an upstream channel to what it is now: the only writer of upstream names.
+
+For each subdir: see which names have changed; read those, some at a time, and keep the shard we make of each (*pending*,
+so nobody sees it, but a refresh that was broken off goes on from there); at the end show all of them at once, in one
+transaction. Until then clients get the last whole state, however long it takes and whatever the upstream does.
+
+The first hash that is seen of a file is its hash: a record that says another later is not taken, and the file is noted.
+The time at which a file was first seen is its `indexed_timestamp` (CEP 47) if the upstream says none, and stays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy.orm import Session
+
+from fairway.conda import foreign, shards
+from fairway.conda.foreign import Found, Written
+from fairway.conda.names import KNOWN_SUBDIRS, NOARCH, SUBDIR_NUMBERS
+from fairway.db.engine import Database
+from fairway.db.models import (
+    Channel,
+    Copy,
+    Package,
+    Shard,
+    ShardBytes,
+    Subdir,
+    Upstream,
+    UpstreamName,
+    UpstreamSubdir,
+)
+from fairway.db.upsert import insert_missing, upsert
+from fairway.errors import FairwayError, RemoteMissing
+from fairway.registry import index, needs, sweep, theirs
+from fairway.remote import channel as remote
+from fairway.remote.channel import Kind, Reading
+from fairway.remote.client import Validators
+
+log = structlog.get_logger("fairway.refresh")
+
+NAMES_AT_ONCE = 200
+SHOWN_AT_ONCE = 500
+PROGRESS_SECONDS = 1.0
+# Most channels have a few of these; asking for all thirty-four each time would be rude.
+USUAL = (NOARCH, "linux-64", "linux-aarch64", "linux-ppc64le", "osx-64", "osx-arm64", "win-64", "win-arm64")
+RETIRED_AT_ONCE = 500
+
+Wanted = Callable[[str, Sequence[Found]], Sequence[Found]]
+
+
+@dataclass(slots=True)
+class Done:
+    """What a refresh did: names that changed and went, records that were dropped, and files whose hash the upstream has
+    changed. `errors` by subdir, in words; `unchanged` subdirs were not read.
+    """
+
+    names: int = 0
+    gone: int = 0
+    records: int = 0
+    dropped: int = 0
+    conflicts: int = 0
+    subdirs: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Refresh:
+    """One refresh of one channel. `now` and `monotonic` are clocks: ms since 1970, and seconds for pauses between lines of
+    progress. `wanted` says which records of a name a mirror wants.
+    """
+
+    database: Database
+    upstream: remote.Upstream
+    channel_id: int
+    now: Callable[[], int]
+    wanted: Wanted | None = None
+    done: Done = field(default_factory=Done)
+    _told: float = 0.0
+
+    def run(self, subdirs: Sequence[str] | None) -> Done:
+        """All subdirs, those named or those it has. One that fails keeps what it had and stops no other."""
+        for name in subdirs if subdirs is not None else self._known():
+            try:
+                with ExitStack() as stack:
+                    self._subdir(stack, name)
+            except RemoteMissing as error:
+                if not self._gone(name) and subdirs is not None:
+                    self._failed(name, error)
+            except FairwayError as error:
+                self._failed(name, error)
+        with self.database.write() as session:
+            self._finish(session)
+        return self.done
+
+    def _known(self) -> list[str]:
+        """The subdirs to ask for: the usual ones, and whatever was there before."""
+        with self.database.read() as session:
+            query = select(Subdir.name).where(Subdir.channel_id == self.channel_id, Subdir.upstream)
+            there = set(session.scalars(query))
+        return [*USUAL, *sorted((there & KNOWN_SUBDIRS) - set(USUAL))]
+
+    # --- a subdir --------------------------------------------------------------------------------------------------
+
+    def _subdir(self, stack: ExitStack, name: str) -> None:
+        with self.database.read() as session:
+            place = session.scalar(select(Subdir.id).where(Subdir.channel_id == self.channel_id, Subdir.name == name))
+            before = None if place is None else session.get(UpstreamSubdir, place)
+            kind = None if before is None else Kind(before.kind)
+            known = remote.unpack_known(None if before is None else before.validators)
+        self._tell("reading", name, 0, 0)
+        reading = self.upstream.look(stack, name, kind, known)
+        if reading is None:
+            if place is not None:
+                self._unchanged(place, name, known)
+            return
+        if place is None:
+            place = self._place(name)
+        changed, gone = self._compare(place, reading)
+        self._tell("records", name, 0, len(changed))
+        read = 0
+        for some in gathered(reading.fetch(changed), NAMES_AT_ONCE):
+            self._keep(place, name, reading, some)
+            read += len(some)
+            self._tell("records", name, read, len(changed))
+        fresh = known | {remote.DOCUMENTS[reading.kind]: reading.validators}
+        exports = self._exports(name, fresh)
+        self._tell("showing", name, len(changed), len(changed))
+        self._show(place, name, reading, gone, exports, fresh)
+        self.done.subdirs.append(name)
+
+    def _place(self, name: str) -> int:
+        with self.database.write() as session:
+            values = {"channel_id": self.channel_id, "name": name, "changed": 0, "upstream": True}
+            insert_missing(session, Subdir, values, key=["channel_id", "name"])
+            place = session.scalars(select(Subdir.id).where(Subdir.channel_id == self.channel_id, Subdir.name == name))
+            return place.one()
+
+    def _compare(self, place: int, reading: Reading) -> tuple[list[str], list[str]]:
+        """The names to read, and those that have gone."""
+        with self.database.read() as session:
+            query = select(UpstreamName.name, UpstreamName.source).where(UpstreamName.subdir_id == place)
+            have = dict(session.execute(query).tuples().all())
+        changed = [name for name, source in reading.sources.items() if have.get(name) != source]
+        return changed, [name for name in have if name not in reading.sources]
+
+    def _keep(
+        self, place: int, subdir: str, reading: Reading, some: Sequence[tuple[str, list[Written]]]
+    ) -> None:
+        """Make the shards of some names and keep them, with what packages are listed with. One transaction."""
+        read: dict[str, list[Found]] = {}
+        for name, written in some:
+            found, dropped = foreign.records(name, subdir, written)
+            self.done.dropped += dropped
+            read[name] = list(self.wanted(name, found)) if self.wanted is not None else found
+        now = self.now()
+        with self.database.write() as session:
+            self._lock(session)
+            before = self._before(session, place, read)
+            copies = self._copies(session, place, read, before)
+            for name, found in read.items():
+                read[name] = self._settled(session, place, name, found, before.get(name, {}), copies, now)
+            encoded = {name: foreign.encode(found) for name, found in read.items() if found}
+            hashes = {name: shards.sha256(data) for name, data in encoded.items()}
+            upsert(
+                session,
+                ShardBytes,
+                [
+                    {"subdir_id": place, "sha256": hashes[name], "retired_at": None, "data": data}
+                    for name, data in encoded.items()
+                ],
+                key=["subdir_id", "sha256"],
+                replace=["retired_at"],
+            )
+            self._replace(session, place, hashes, now)
+            rows = [
+                {
+                    "subdir_id": place,
+                    "name": name,
+                    "source": reading.sources[name],
+                    "sha256": hashes.get(name, b""),
+                    "records": len(found),
+                    "size": sum(one.record["size"] for one in found),
+                    "urls": {one.filename: one.url for one in found if one.url} or None,
+                    "exports": None,
+                    "pending": True,
+                }
+                for name, found in read.items()
+            ]
+            kept = ["source", "sha256", "records", "size", "urls", "pending"]
+            upsert(session, UpstreamName, rows, key=["subdir_id", "name"], replace=kept)
+            self._list(session, subdir, read, now)
+        self.done.names += len(read)
+        self.done.records += sum(map(len, read.values()))
+
+    def _lock(self, session: Session) -> None:
+        """The channel's row, as whoever publishes does: totals stay exact, and nobody waits for each other."""
+        session.execute(select(Channel.id).where(Channel.id == self.channel_id).with_for_update(key_share=True))
+
+    def _before(self, session: Session, place: int, names: Iterable[str]) -> dict[str, dict[str, Found]]:
+        """What we had of some names: `{name: {file name: record}}`."""
+        found: dict[str, dict[str, Found]] = {}
+        for some in sweep.batched(names):
+            query = (
+                select(UpstreamName.name, ShardBytes.data)
+                .join(ShardBytes, (ShardBytes.subdir_id == place) & (ShardBytes.sha256 == UpstreamName.sha256))
+                .where(UpstreamName.subdir_id == place, UpstreamName.name.in_(some))
+            )
+            for name, data in session.execute(query):
+                found[name] = {one.filename: one for one in foreign.decode(data)}
+        return found
+
+    def _copies(
+        self, session: Session, place: int, read: Mapping[str, Sequence[Found]], before: Mapping[str, object]
+    ) -> dict[str, Copy]:
+        """What is known of files of these names that were fetched here, or had gone."""
+        found: dict[str, Copy] = {}
+        if session.scalar(select(exists().where(Copy.subdir_id == place))):
+            for some in sweep.batched(read):
+                query = select(Copy).where(Copy.subdir_id == place, Copy.name.in_(some))
+                found |= {copy.filename: copy for copy in session.scalars(query)}
+        return found
+
+    def _settled(
+        self,
+        session: Session,
+        place: int,
+        name: str,
+        found: Sequence[Found],
+        before: Mapping[str, Found],
+        copies: Mapping[str, Copy],
+        now: int,
+    ) -> list[Found]:
+        """The records as we keep them: with the hash and the time that were seen first; those that went are noted."""
+        settled: list[Found] = []
+        for one in found:
+            old, copy = before.get(one.filename), copies.get(one.filename)
+            first = old.record["sha256"].hex() if old is not None else copy.sha256 if copy is not None else None
+            if first is not None and first != one.sha256.hex():
+                self._conflict(session, place, one, old, copy, now)
+                if old is not None:
+                    settled.append(old)
+                continue
+            seen = old.record.get("indexed_timestamp") if old is not None else copy.indexed_at if copy else None
+            one.record["indexed_timestamp"] = seen or one.record.get("indexed_timestamp") or now
+            if copy is not None:
+                copy.gone_at = None
+                copy.claimed = None
+            settled.append(one)
+        there = {one.filename for one in found}
+        for filename, old in before.items():
+            if filename not in there:
+                self._note(session, place, name, old, copies.get(filename), gone_at=now)
+        return settled
+
+    def _conflict(
+        self, session: Session, place: int, one: Found, old: Found | None, copy: Copy | None, now: int
+    ) -> None:
+        self.done.conflicts += 1
+        log.warning("upstream.changed", channel=self.channel_id, file=one.filename, claimed=one.sha256.hex())
+        if copy is None and old is not None:
+            copy = self._note(session, place, one.record["name"], old, None, gone_at=None)
+        if copy is not None:
+            copy.claimed = one.sha256.hex()
+
+    def _note(
+        self, session: Session, place: int, name: str, old: Found, copy: Copy | None, *, gone_at: int | None
+    ) -> Copy:
+        if copy is None:
+            md5 = old.record.get("md5")
+            copy = Copy(
+                subdir_id=place,
+                filename=old.filename,
+                name=name,
+                sha256=old.sha256.hex(),
+                md5=md5.hex() if md5 else "",
+                size=old.record["size"],
+                indexed_at=old.record.get("indexed_timestamp") or self.now(),
+                fetched_at=None,
+            )
+            session.add(copy)
+        copy.gone_at = copy.gone_at or gone_at
+        return copy
+
+    def _replace(self, session: Session, place: int, hashes: Mapping[str, bytes], now: int) -> None:
+        """Let go of shards that are neither shown nor named any more."""
+        for some in sweep.batched(hashes):
+            query = select(UpstreamName.name, UpstreamName.sha256).where(
+                UpstreamName.subdir_id == place, UpstreamName.name.in_(some)
+            )
+            old = [sha256 for name, sha256 in session.execute(query) if hashes[name] != sha256]
+            retire_hidden(session, place, old, now=now)
+
+    # --- packages --------------------------------------------------------------------------------------------------
+
+    def _list(self, session: Session, subdir: str, read: Mapping[str, Sequence[Found]], now: int) -> None:
+        """What packages are listed with, and what they need; packages nobody knew get their row."""
+        names = list(read)
+        known: dict[str, Package] = {}
+        counts: dict[str, int] = {}
+        for some in sweep.batched(names):
+            query = select(Package).where(Package.channel_id == self.channel_id, Package.name.in_(some))
+            known |= {package.name: package for package in session.scalars(query)}
+            count = (
+                select(UpstreamName.name, func.sum(UpstreamName.records))
+                .join(Subdir, Subdir.id == UpstreamName.subdir_id)
+                .where(Subdir.channel_id == self.channel_id, UpstreamName.name.in_(some))
+                .group_by(UpstreamName.name)
+            )
+            counts |= {name: int(total) for name, total in session.execute(count)}
+        merge = theirs.merges(session, self.channel_id)
+        fresh: dict[int, Iterable[str]] = {}
+        exactly: dict[int, set[str]] = {}
+        again: list[Package] = []
+        for name, found in read.items():
+            newest = theirs.newest_of(found)
+            package = known.get(name)
+            if package is None:
+                package = self._package(session, name, now)
+                fresh[package.id] = ()
+            package.remote = counts.get(name, 0)
+            if package.live and not merge:
+                continue
+            if newest is not None:
+                package.places |= 1 << SUBDIR_NUMBERS[subdir]
+                package.updated_at = max(package.updated_at, max(one.record["indexed_timestamp"] for one in found))
+            if newest is not None and newest.key >= package.version_key:
+                package.version, package.version_key = newest.version, newest.key
+                package.licence = newest.licence
+                exactly[package.id] = set(newest.needs)
+            elif package.version_key:
+                again.append(package)
+        session.flush()
+        needs.write(session, exactly=exactly)
+        for package in again:
+            self._list_again(session, package)
+
+    def _list_again(self, session: Session, package: Package) -> None:
+        """The newest version may have gone."""
+        package.version, package.version_key, package.licence, package.places = "", b"", "", 0
+        theirs.list_again(session, package)
+
+    def _package(self, session: Session, name: str, now: int) -> Package:
+        package = Package(
+            channel_id=self.channel_id, name=name, created_at=now, updated_at=0, live=0, remote=0, places=0, downloads=0
+        )
+        session.add(package)
+        session.flush()
+        return package
+
+    # --- showing ---------------------------------------------------------------------------------------------------
+
+    def _show(
+        self,
+        place: int,
+        name: str,
+        reading: Reading,
+        gone: Sequence[str],
+        exports: Mapping[str, bytes] | None,
+        known: Mapping[str, Validators],
+    ) -> None:
+        """Make everything that was read of a subdir what clients see: one transaction, one change."""
+        now = self.now()
+        with self.database.write() as session:
+            self._lock(session)
+            subdir = session.get_one(Subdir, place, with_for_update={"key_share": True}, populate_existing=True)
+            query = select(UpstreamName.name).where(UpstreamName.subdir_id == place, UpstreamName.pending)
+            shown = list(session.scalars(query))
+            self._remove(session, place, gone, now)
+            if exports is not None:
+                write_exports(session, place, exports)
+            subdir.upstream = True
+            if shown or gone or not subdir.changed or exports is not None:
+                subdir.changed += 1
+                session.flush()
+                index.write_shards(session, place, subdir.changed, [*shown, *gone], now=now, upstream=True)
+            session.execute(update(UpstreamName).where(UpstreamName.subdir_id == place).values(pending=False))
+            totals = select(func.sum(UpstreamName.records), func.sum(UpstreamName.size))
+            records, size = session.execute(totals.where(UpstreamName.subdir_id == place)).one()
+            values = {
+                "subdir_id": place,
+                "kind": reading.kind.value,
+                "validators": remote.pack(known),
+                "base_url": reading.base_url,
+                "records": int(records or 0),
+                "size": int(size or 0),
+                "dropped": self.done.dropped,
+                "checked_at": now,
+                "good_at": now,
+                "error": None,
+            }
+            upsert(session, UpstreamSubdir, [values], key=["subdir_id"], replace=[key for key in values if key != "subdir_id"])
+        self.done.gone += len(gone)
+        log.info("upstream.shown", channel=self.channel_id, subdir=name, names=len(shown), gone=len(gone))
+
+    def _remove(self, session: Session, place: int, gone: Sequence[str], now: int) -> None:
+        """Names that the upstream has no more: their files are noted as gone, their packages counted anew."""
+        for some in sweep.batched(gone):
+            before = self._before(session, place, some)
+            read: dict[str, list[Found]] = {name: [] for name in some}
+            copies = self._copies(session, place, read, before)
+            for name, files in before.items():
+                self._settled(session, place, name, [], files, copies, now)
+            query = select(UpstreamName.sha256).where(UpstreamName.subdir_id == place, UpstreamName.name.in_(some))
+            hashes = list(session.scalars(query))
+            session.execute(delete(UpstreamName).where(UpstreamName.subdir_id == place, UpstreamName.name.in_(some)))
+            retire_hidden(session, place, hashes, now=now)
+            subdir = session.get_one(Subdir, place).name
+            self._list(session, subdir, read, now)
+
+    def _exports(self, subdir: str, known: dict[str, Validators]) -> dict[str, bytes] | None:
+        """Run exports (CEP 12), where the upstream has them in a document of their own; `known` learns of it. A channel
+        without them, or with broken ones, is served all the same.
+        """
+        try:
+            found = self.upstream.exports(subdir, known)
+        except FairwayError as error:
+            log.warning("upstream.exports", channel=self.channel_id, subdir=subdir, error=error.detail)
+            return None
+        if found is None:
+            return None
+        exports, validators = found
+        known.update(validators)
+        return exports
+
+    def _unchanged(self, place: int, name: str, known: Mapping[str, Validators]) -> None:
+        now = self.now()
+        fresh = dict(known)
+        exports = self._exports(name, fresh)
+        with self.database.write() as session:
+            if exports is not None:
+                subdir = session.get_one(Subdir, place, with_for_update={"key_share": True})
+                subdir.changed += 1
+                session.flush()
+                write_exports(session, place, exports)
+                index.write_shards(session, place, subdir.changed, [], now=now, upstream=True)
+            values = {"checked_at": now, "good_at": now, "error": None, "validators": remote.pack(fresh)}
+            session.execute(update(UpstreamSubdir).where(UpstreamSubdir.subdir_id == place).values(values))
+        self.done.unchanged.append(name)
+
+    def _gone(self, name: str) -> bool:
+        """The upstream has no such subdir. One that it had is left as it was: an empty answer is more often a fault of
+        the upstream's than the end of a platform. Whether it is one of those that need not be there.
+        """
+        with self.database.read() as session:
+            query = select(UpstreamSubdir.subdir_id).join(Subdir, Subdir.id == UpstreamSubdir.subdir_id)
+            had = session.scalar(query.where(Subdir.channel_id == self.channel_id, Subdir.name == name))
+        if had is not None:
+            self._failed(name, RemoteMissing(f"The upstream has no {name} any more; what it had is served on."))
+            return True
+        return name != NOARCH
+
+    def _failed(self, name: str, error: FairwayError) -> None:
+        self.done.errors[name] = error.detail
+        log.warning("upstream.failed", channel=self.channel_id, subdir=name, error=error.detail)
+        with self.database.write() as session:
+            place = select(Subdir.id).where(Subdir.channel_id == self.channel_id, Subdir.name == name).scalar_subquery()
+            values = {"checked_at": self.now(), "error": error.detail[:1_000]}
+            session.execute(update(UpstreamSubdir).where(UpstreamSubdir.subdir_id == place).values(values))
+
+    # --- progress --------------------------------------------------------------------------------------------------
+
+    def _tell(self, phase: str, subdir: str, done: int, total: int) -> None:
+        at = time.monotonic()
+        if at - self._told < PROGRESS_SECONDS and done:
+            return
+        self._told = at
+        progress = {"phase": phase, "subdir": subdir, "done": done, "total": total}
+        with self.database.write() as session:
+            session.execute(update(Upstream).where(Upstream.channel_id == self.channel_id).values(progress=progress))
+
+    def _finish(self, session: Session) -> None:
+        now = self.now()
+        self._lock(session)
+        shown = select(func.count()).where(Package.channel_id == self.channel_id, Package.shown)
+        values: dict[str, object] = {"packages": session.scalar(shown)}
+        if self.done.subdirs:
+            values["updated_at"] = now
+        session.execute(update(Channel).where(Channel.id == self.channel_id).values(values))
+        upstream = session.get(Upstream, self.channel_id, with_for_update=True)
+        if upstream is None:
+            return
+        good = bool(self.done.subdirs or self.done.unchanged) and not self.done.errors
+        upstream.checked_at, upstream.progress = now, None
+        upstream.failures = 0 if good else upstream.failures + 1
+        upstream.error = None if good else in_words(self.done.errors)
+        if good:
+            upstream.good_at = now
+
+
+def in_words(errors: Mapping[str, str]) -> str:
+    """The first error, and how many subdirs had one."""
+    if not errors:
+        return "The upstream has none of the platforms that conda clients know."
+    subdir, first = next(iter(errors.items()))
+    return f"{subdir}: {first}" if len(errors) == 1 else f"{subdir}: {first} ({len(errors) - 1} more platforms failed.)"
+
+
+def gathered(
+    found: Iterable[tuple[str, list[Written]]], size: int
+) -> Iterable[list[tuple[str, list[Written]]]]:
+    batch: list[tuple[str, list[Written]]] = []
+    for one in found:
+        batch.append(one)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def retire_hidden(session: Session, place: int, hashes: Iterable[bytes], *, now: int) -> None:
+    """Let shards go that nobody is shown; one that is shown goes when another is."""
+    for some in batched_bytes(hashes):
+        shown = exists().where(Shard.subdir_id == place, Shard.sha256 == ShardBytes.sha256)
+        session.execute(
+            update(ShardBytes)
+            .where(ShardBytes.subdir_id == place, ShardBytes.sha256.in_(some), ~shown)
+            .values(retired_at=now)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def batched_bytes(values: Iterable[bytes]) -> Iterable[list[bytes]]:
+    found = list(values)
+    return [found[at : at + RETIRED_AT_ONCE] for at in range(0, len(found), RETIRED_AT_ONCE)]
+
+
+def write_exports(session: Session, place: int, exports: Mapping[str, bytes]) -> None:
+    """What each name exports, as a document of the upstream says now."""
+    query = select(UpstreamName.name, UpstreamName.exports).where(UpstreamName.subdir_id == place)
+    for name, before in session.execute(query).all():
+        if exports.get(name) != before:
+            session.execute(
+                update(UpstreamName)
+                .where(UpstreamName.subdir_id == place, UpstreamName.name == name)
+                .values(exports=exports.get(name))
+                .execution_options(synchronize_session=False)
+            )
