@@ -145,7 +145,7 @@ def theirs_too(session: Session, subdir_id: int) -> Callable[[Section], Iterator
     """The same of a subdir with an upstream, whose records are nowhere but in shards: those that are shown, in the order
     of names. They are read once for each section there is.
     """
-    ours: dict[str, bytes] = dict(session.connection().execute(EXPORTS, {"subdir_id": subdir_id}).tuples().all())
+    ours: dict[str, bytes | None] = dict(session.connection().execute(EXPORTS, {"subdir_id": subdir_id}).tuples().all())
     seen: set[int] = set()
 
     def parts(section: Section) -> Iterator[repodata.Row]:

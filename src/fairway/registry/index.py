@@ -71,7 +71,11 @@ THEIRS = (
     .join(Subdir, Subdir.id == UpstreamName.subdir_id)
     .join(Upstream, Upstream.channel_id == Subdir.channel_id)
     .outerjoin(Package, (Package.channel_id == Subdir.channel_id) & (Package.name == UpstreamName.name))
-    .where(UpstreamName.subdir_id == bindparam("subdir_id"), UpstreamName.name.in_(bindparam("names", expanding=True)))
+    .where(
+        UpstreamName.subdir_id == bindparam("subdir_id"),
+        UpstreamName.name.in_(bindparam("names", expanding=True)),
+        UpstreamName.records > 0,
+    )
 )
 ONE_SHARD = select(ShardBytes.data).where(
     ShardBytes.subdir_id == bindparam("subdir_id"), ShardBytes.sha256 == bindparam("sha256")

@@ -21,11 +21,10 @@ from sqlalchemy.orm import Session
 
 from fairway.conda import foreign, shards
 from fairway.conda.foreign import Found, Written
-from fairway.conda.names import KNOWN_SUBDIRS, NOARCH, SUBDIR_NUMBERS
+from fairway.conda.names import KNOWN_SUBDIRS, NOARCH
 from fairway.db.engine import Database
 from fairway.db.models import (
     Channel,
-    Copy,
     Package,
     Shard,
     ShardBytes,
@@ -36,7 +35,8 @@ from fairway.db.models import (
 )
 from fairway.db.upsert import insert_missing, upsert
 from fairway.errors import FairwayError, RemoteMissing
-from fairway.registry import index, needs, sweep, theirs
+from fairway.registry import index, sweep, theirs
+from fairway.registry.firstseen import FirstSeen
 from fairway.remote import channel as remote
 from fairway.remote.channel import Kind, Reading
 from fairway.remote.client import Validators
@@ -149,9 +149,7 @@ class Refresh:
         changed = [name for name, source in reading.sources.items() if have.get(name) != source]
         return changed, [name for name in have if name not in reading.sources]
 
-    def _keep(
-        self, place: int, subdir: str, reading: Reading, some: Sequence[tuple[str, list[Written]]]
-    ) -> None:
+    def _keep(self, place: int, subdir: str, reading: Reading, some: Sequence[tuple[str, list[Written]]]) -> None:
         """Make the shards of some names and keep them, with what packages are listed with. One transaction."""
         read: dict[str, list[Found]] = {}
         for name, written in some:
@@ -161,10 +159,10 @@ class Refresh:
         now = self.now()
         with self.database.write() as session:
             self._lock(session)
-            before = self._before(session, place, read)
-            copies = self._copies(session, place, read, before)
+            seen = FirstSeen(session, place, read, now=now)
             for name, found in read.items():
-                read[name] = self._settled(session, place, name, found, before.get(name, {}), copies, now)
+                read[name] = seen.settled(name, found)
+            self.done.conflicts += seen.conflicts
             encoded = {name: foreign.encode(found) for name, found in read.items() if found}
             hashes = {name: shards.sha256(data) for name, data in encoded.items()}
             upsert(
@@ -177,13 +175,13 @@ class Refresh:
                 key=["subdir_id", "sha256"],
                 replace=["retired_at"],
             )
-            self._replace(session, place, hashes, now)
+            retire_hidden(session, place, seen.replaced(hashes), now=now)
             rows = [
                 {
                     "subdir_id": place,
                     "name": name,
                     "source": reading.sources[name],
-                    "sha256": hashes.get(name, b""),
+                    "sha256": hashes.get(name, b""),  # none: nothing of it is wanted
                     "records": len(found),
                     "size": sum(one.record["size"] for one in found),
                     "urls": {one.filename: one.url for one in found if one.url} or None,
@@ -194,164 +192,13 @@ class Refresh:
             ]
             kept = ["source", "sha256", "records", "size", "urls", "pending"]
             upsert(session, UpstreamName, rows, key=["subdir_id", "name"], replace=kept)
-            self._list(session, subdir, read, now)
+            theirs.relist(session, self.channel_id, subdir, read, seen.before, now=now)
         self.done.names += len(read)
         self.done.records += sum(map(len, read.values()))
 
     def _lock(self, session: Session) -> None:
         """The channel's row, as whoever publishes does: totals stay exact, and nobody waits for each other."""
         session.execute(select(Channel.id).where(Channel.id == self.channel_id).with_for_update(key_share=True))
-
-    def _before(self, session: Session, place: int, names: Iterable[str]) -> dict[str, dict[str, Found]]:
-        """What we had of some names: `{name: {file name: record}}`."""
-        found: dict[str, dict[str, Found]] = {}
-        for some in sweep.batched(names):
-            query = (
-                select(UpstreamName.name, ShardBytes.data)
-                .join(ShardBytes, (ShardBytes.subdir_id == place) & (ShardBytes.sha256 == UpstreamName.sha256))
-                .where(UpstreamName.subdir_id == place, UpstreamName.name.in_(some))
-            )
-            for name, data in session.execute(query):
-                found[name] = {one.filename: one for one in foreign.decode(data)}
-        return found
-
-    def _copies(
-        self, session: Session, place: int, read: Mapping[str, Sequence[Found]], before: Mapping[str, object]
-    ) -> dict[str, Copy]:
-        """What is known of files of these names that were fetched here, or had gone."""
-        found: dict[str, Copy] = {}
-        if session.scalar(select(exists().where(Copy.subdir_id == place))):
-            for some in sweep.batched(read):
-                query = select(Copy).where(Copy.subdir_id == place, Copy.name.in_(some))
-                found |= {copy.filename: copy for copy in session.scalars(query)}
-        return found
-
-    def _settled(
-        self,
-        session: Session,
-        place: int,
-        name: str,
-        found: Sequence[Found],
-        before: Mapping[str, Found],
-        copies: Mapping[str, Copy],
-        now: int,
-    ) -> list[Found]:
-        """The records as we keep them: with the hash and the time that were seen first; those that went are noted."""
-        settled: list[Found] = []
-        for one in found:
-            old, copy = before.get(one.filename), copies.get(one.filename)
-            first = old.record["sha256"].hex() if old is not None else copy.sha256 if copy is not None else None
-            if first is not None and first != one.sha256.hex():
-                self._conflict(session, place, one, old, copy, now)
-                if old is not None:
-                    settled.append(old)
-                continue
-            seen = old.record.get("indexed_timestamp") if old is not None else copy.indexed_at if copy else None
-            one.record["indexed_timestamp"] = seen or one.record.get("indexed_timestamp") or now
-            if copy is not None:
-                copy.gone_at = None
-                copy.claimed = None
-            settled.append(one)
-        there = {one.filename for one in found}
-        for filename, old in before.items():
-            if filename not in there:
-                self._note(session, place, name, old, copies.get(filename), gone_at=now)
-        return settled
-
-    def _conflict(
-        self, session: Session, place: int, one: Found, old: Found | None, copy: Copy | None, now: int
-    ) -> None:
-        self.done.conflicts += 1
-        log.warning("upstream.changed", channel=self.channel_id, file=one.filename, claimed=one.sha256.hex())
-        if copy is None and old is not None:
-            copy = self._note(session, place, one.record["name"], old, None, gone_at=None)
-        if copy is not None:
-            copy.claimed = one.sha256.hex()
-
-    def _note(
-        self, session: Session, place: int, name: str, old: Found, copy: Copy | None, *, gone_at: int | None
-    ) -> Copy:
-        if copy is None:
-            md5 = old.record.get("md5")
-            copy = Copy(
-                subdir_id=place,
-                filename=old.filename,
-                name=name,
-                sha256=old.sha256.hex(),
-                md5=md5.hex() if md5 else "",
-                size=old.record["size"],
-                indexed_at=old.record.get("indexed_timestamp") or self.now(),
-                fetched_at=None,
-            )
-            session.add(copy)
-        copy.gone_at = copy.gone_at or gone_at
-        return copy
-
-    def _replace(self, session: Session, place: int, hashes: Mapping[str, bytes], now: int) -> None:
-        """Let go of shards that are neither shown nor named any more."""
-        for some in sweep.batched(hashes):
-            query = select(UpstreamName.name, UpstreamName.sha256).where(
-                UpstreamName.subdir_id == place, UpstreamName.name.in_(some)
-            )
-            old = [sha256 for name, sha256 in session.execute(query) if hashes[name] != sha256]
-            retire_hidden(session, place, old, now=now)
-
-    # --- packages --------------------------------------------------------------------------------------------------
-
-    def _list(self, session: Session, subdir: str, read: Mapping[str, Sequence[Found]], now: int) -> None:
-        """What packages are listed with, and what they need; packages nobody knew get their row."""
-        names = list(read)
-        known: dict[str, Package] = {}
-        counts: dict[str, int] = {}
-        for some in sweep.batched(names):
-            query = select(Package).where(Package.channel_id == self.channel_id, Package.name.in_(some))
-            known |= {package.name: package for package in session.scalars(query)}
-            count = (
-                select(UpstreamName.name, func.sum(UpstreamName.records))
-                .join(Subdir, Subdir.id == UpstreamName.subdir_id)
-                .where(Subdir.channel_id == self.channel_id, UpstreamName.name.in_(some))
-                .group_by(UpstreamName.name)
-            )
-            counts |= {name: int(total) for name, total in session.execute(count)}
-        merge = theirs.merges(session, self.channel_id)
-        fresh: dict[int, Iterable[str]] = {}
-        exactly: dict[int, set[str]] = {}
-        again: list[Package] = []
-        for name, found in read.items():
-            newest = theirs.newest_of(found)
-            package = known.get(name)
-            if package is None:
-                package = self._package(session, name, now)
-                fresh[package.id] = ()
-            package.remote = counts.get(name, 0)
-            if package.live and not merge:
-                continue
-            if newest is not None:
-                package.places |= 1 << SUBDIR_NUMBERS[subdir]
-                package.updated_at = max(package.updated_at, max(one.record["indexed_timestamp"] for one in found))
-            if newest is not None and newest.key >= package.version_key:
-                package.version, package.version_key = newest.version, newest.key
-                package.licence = newest.licence
-                exactly[package.id] = set(newest.needs)
-            elif package.version_key:
-                again.append(package)
-        session.flush()
-        needs.write(session, exactly=exactly)
-        for package in again:
-            self._list_again(session, package)
-
-    def _list_again(self, session: Session, package: Package) -> None:
-        """The newest version may have gone."""
-        package.version, package.version_key, package.licence, package.places = "", b"", "", 0
-        theirs.list_again(session, package)
-
-    def _package(self, session: Session, name: str, now: int) -> Package:
-        package = Package(
-            channel_id=self.channel_id, name=name, created_at=now, updated_at=0, live=0, remote=0, places=0, downloads=0
-        )
-        session.add(package)
-        session.flush()
-        return package
 
     # --- showing ---------------------------------------------------------------------------------------------------
 
@@ -371,7 +218,7 @@ class Refresh:
             subdir = session.get_one(Subdir, place, with_for_update={"key_share": True}, populate_existing=True)
             query = select(UpstreamName.name).where(UpstreamName.subdir_id == place, UpstreamName.pending)
             shown = list(session.scalars(query))
-            self._remove(session, place, gone, now)
+            self._remove(session, place, name, gone, now)
             if exports is not None:
                 write_exports(session, place, exports)
             subdir.upstream = True
@@ -394,24 +241,26 @@ class Refresh:
                 "good_at": now,
                 "error": None,
             }
-            upsert(session, UpstreamSubdir, [values], key=["subdir_id"], replace=[key for key in values if key != "subdir_id"])
+            upsert(
+                session,
+                UpstreamSubdir,
+                [values],
+                key=["subdir_id"],
+                replace=[key for key in values if key != "subdir_id"],
+            )
         self.done.gone += len(gone)
         log.info("upstream.shown", channel=self.channel_id, subdir=name, names=len(shown), gone=len(gone))
 
-    def _remove(self, session: Session, place: int, gone: Sequence[str], now: int) -> None:
+    def _remove(self, session: Session, place: int, subdir: str, gone: Sequence[str], now: int) -> None:
         """Names that the upstream has no more: their files are noted as gone, their packages counted anew."""
         for some in sweep.batched(gone):
-            before = self._before(session, place, some)
             read: dict[str, list[Found]] = {name: [] for name in some}
-            copies = self._copies(session, place, read, before)
-            for name, files in before.items():
-                self._settled(session, place, name, [], files, copies, now)
-            query = select(UpstreamName.sha256).where(UpstreamName.subdir_id == place, UpstreamName.name.in_(some))
-            hashes = list(session.scalars(query))
+            seen = FirstSeen(session, place, read, now=now)
+            for name in some:
+                seen.settled(name, [])
             session.execute(delete(UpstreamName).where(UpstreamName.subdir_id == place, UpstreamName.name.in_(some)))
-            retire_hidden(session, place, hashes, now=now)
-            subdir = session.get_one(Subdir, place).name
-            self._list(session, subdir, read, now)
+            retire_hidden(session, place, seen.replaced({}), now=now)
+            theirs.relist(session, self.channel_id, subdir, read, seen.before, now=now)
 
     def _exports(self, subdir: str, known: dict[str, Validators]) -> dict[str, bytes] | None:
         """Run exports (CEP 12), where the upstream has them in a document of their own; `known` learns of it. A channel
@@ -501,9 +350,7 @@ def in_words(errors: Mapping[str, str]) -> str:
     return f"{subdir}: {first}" if len(errors) == 1 else f"{subdir}: {first} ({len(errors) - 1} more platforms failed.)"
 
 
-def gathered(
-    found: Iterable[tuple[str, list[Written]]], size: int
-) -> Iterable[list[tuple[str, list[Written]]]]:
+def gathered(found: Iterable[tuple[str, list[Written]]], size: int) -> Iterable[list[tuple[str, list[Written]]]]:
     batch: list[tuple[str, list[Written]]] = []
     for one in found:
         batch.append(one)

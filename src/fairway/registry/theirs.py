@@ -6,10 +6,10 @@ hides or shows more than the subdir its file is in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from fairway.conda import foreign
@@ -90,3 +90,64 @@ def list_again(session: Session, package: Package) -> None:
         package.version, package.version_key, package.licence = newest.version, newest.key, newest.licence
         session.flush()
         needs.write(session, exactly={package.id: set(newest.needs)})
+
+
+def relist(
+    session: Session,
+    channel_id: int,
+    subdir: str,
+    read: Mapping[str, Sequence[Found]],
+    before: Mapping[str, Mapping[str, Found]],
+    *,
+    now: int,
+) -> None:
+    """What packages are listed with and what they need, after the upstream's records of some names in a subdir have
+    changed from `before`. Packages that nobody knew get their row.
+    """
+    known: dict[str, Package] = {}
+    counts: dict[str, int] = {}
+    for some in sweep.batched(read):
+        rows = select(Package).where(Package.channel_id == channel_id, Package.name.in_(some))
+        known |= {package.name: package for package in session.scalars(rows)}
+        count = (
+            select(UpstreamName.name, func.sum(UpstreamName.records))
+            .join(Subdir, Subdir.id == UpstreamName.subdir_id)
+            .where(Subdir.channel_id == channel_id, UpstreamName.name.in_(some))
+            .group_by(UpstreamName.name)
+        )
+        counts |= {name: int(total) for name, total in session.execute(count)}
+    fresh = [fresh_package(channel_id, name, now) for name in read if name not in known]
+    session.add_all(fresh)
+    session.flush()
+    known |= {package.name: package for package in fresh}
+    merge = merges(session, channel_id)
+    exactly: dict[int, set[str]] = {}
+    again: list[Package] = []
+    for name, found in read.items():
+        package = known[name]
+        package.remote = counts.get(name, 0)
+        if package.live and not merge:
+            continue
+        newest = newest_of(found)
+        if newest is None:
+            again.append(package)
+            continue
+        package.places |= 1 << SUBDIR_NUMBERS[subdir]
+        package.updated_at = max(package.updated_at, *(one.record["indexed_timestamp"] for one in found))
+        if newest.key >= package.version_key:
+            package.version, package.version_key, package.licence = newest.version, newest.key, newest.licence
+            exactly[package.id] = set(newest.needs)
+        elif (old := newest_of(before.get(name, {}).values())) is not None and old.key == package.version_key:
+            again.append(package)  # the newest has gone from here, and may be nowhere else
+    session.flush()
+    needs.write(session, exactly=exactly)
+    for package in again:
+        package.version, package.version_key, package.licence, package.places = "", b"", "", 0
+        list_again(session, package)
+
+
+def fresh_package(channel_id: int, name: str, now: int) -> Package:
+    return Package(
+        channel_id=channel_id, name=name, created_at=now, updated_at=0, live=0, remote=0, places=0, downloads=0,
+        version="", version_key=b"", summary="", licence="",
+    )  # fmt: skip

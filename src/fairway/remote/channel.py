@@ -19,12 +19,12 @@ from typing import IO, Any
 from urllib.parse import urljoin
 
 import msgspec
-from fairway.remote.client import Client, Validators, Wish
-from fairway.remote.credentials import Credential
 
 from fairway.conda import foreign
 from fairway.conda.foreign import Written
 from fairway.errors import Invalid, RemoteError, RemoteMissing
+from fairway.remote.client import Client, Validators, Wish
+from fairway.remote.credentials import Credential
 
 if sys.version_info >= (3, 14):
     from compression import zstd

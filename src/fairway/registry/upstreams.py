@@ -1,0 +1,292 @@
+"""Channels elsewhere that channels of ours serve as well: which, how often they are looked at, and how that went."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from fairway.conda.names import KNOWN_SUBDIRS
+from fairway.db.models import Channel, Copy, Package, Shard, ShardBytes, Subdir, Upstream, UpstreamName, UpstreamSubdir
+from fairway.errors import Invalid, NotFound
+from fairway.queue import jobs
+from fairway.registry import access, audit, index, sweep, theirs
+from fairway.registry.access import Action
+from fairway.registry.actor import Actor
+from fairway.remote.addresses import Location
+
+REFRESH = "refresh"
+"""The job that refreshes a channel; its key is the channel's number."""
+
+EVERY_SECONDS = 1_800
+EVERY_LEAST, EVERY_MOST = 60, 7 * 86_400
+AGAIN_SECONDS = (60, 300, 900, 1_800)  # after failures in a row, but never later than usual
+JITTER = 0.1  # of the time, so that many servers do not ask at once
+MAX_URL = 500
+
+Mode = Literal["proxy", "mirror"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A public channel that many build on."""
+
+    name: str
+    title: str
+    url: str
+
+
+PRESETS = (
+    Preset("conda-forge", "Community packages for everything", "https://conda.anaconda.org/conda-forge"),
+    Preset("bioconda", "Bioinformatics, built on conda-forge", "https://conda.anaconda.org/bioconda"),
+    Preset("robostack", "ROS 2, built on conda-forge", "https://prefix.dev/robostack-jazzy"),
+    Preset("pytorch", "PyTorch's own packages", "https://conda.anaconda.org/pytorch"),
+    Preset("nvidia", "CUDA and what belongs to it", "https://conda.anaconda.org/nvidia"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an owner chooses. `every` in seconds; `subdirs` none: whatever the upstream has; `credential` sealed, for the
+    server of `url` alone.
+    """
+
+    url: str
+    mode: Mode = "proxy"
+    every: int = EVERY_SECONDS
+    merge: bool = False
+    keep: bool = True
+    subdirs: tuple[str, ...] | None = None
+    wanted: Mapping[str, Any] | None = None
+    credential: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubdirView:
+    """What there is of a subdir; sizes in bytes, times in ms."""
+
+    name: str
+    kind: str
+    records: int
+    size: int
+    dropped: int
+    checked_at: int
+    good_at: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamView:
+    """An upstream as people see it: no credential, only whether there is one. `good_at` is what we serve of; 0: nothing
+    yet. `progress` of a refresh that is under way: `{phase, subdir, done, total}`.
+    """
+
+    channel_id: int
+    url: str
+    mode: str
+    every: int
+    merge: bool
+    keep: bool
+    subdirs: tuple[str, ...] | None
+    wanted: Mapping[str, Any] | None
+    has_credential: bool
+    created_at: int
+    checked_at: int
+    good_at: int
+    next_at: int
+    failures: int
+    error: str | None
+    progress: Mapping[str, Any] | None
+    places: tuple[SubdirView, ...]
+    kept_files: int
+    kept_bytes: int
+    conflicts: int
+
+    @property
+    def records(self) -> int:
+        return sum(place.records for place in self.places)
+
+
+def checked(settings: Settings) -> Settings:
+    """The same with its address as it is kept. Raises: Invalid, RemoteRefused."""
+    url = settings.url.strip().rstrip("/")
+    if len(url) > MAX_URL:
+        raise Invalid(f"An upstream's address has at most {MAX_URL} characters.", code="upstream_invalid")
+    if url.rpartition("/")[2] in KNOWN_SUBDIRS:
+        raise Invalid(
+            "That is the address of one platform; the upstream is the channel, one level above.", code="upstream_invalid"
+        )
+    Location.parse(url)
+    if not EVERY_LEAST <= settings.every <= EVERY_MOST:
+        raise Invalid(
+            f"An upstream is looked at every {EVERY_LEAST} seconds to every {EVERY_MOST // 86_400} days.",
+            code="upstream_invalid",
+        )
+    unknown = sorted(set(settings.subdirs or ()) - KNOWN_SUBDIRS)
+    if unknown:
+        raise Invalid(f"There is no platform {unknown[0][:40]}.", code="upstream_invalid")
+    if settings.mode not in ("proxy", "mirror"):
+        raise Invalid("An upstream is a proxy or a mirror.", code="upstream_invalid")
+    return replace(settings, url=url)
+
+
+def attach(session: Session, actor: Actor, channel: str, settings: Settings, *, now: int) -> UpstreamView:
+    """Let a channel serve an upstream, or change how. With another address, what was of the first goes. Raises as
+    access.require does for MANAGE; Invalid.
+    """
+    home = access.channel_for(session, actor, Action.MANAGE, channel)
+    settings = checked(settings)
+    row = session.get(Upstream, home.id, with_for_update=True)
+    before = None if row is None else row.url
+    if row is not None and row.url != settings.url:
+        detach(session, actor, channel, now=now)
+        row = None
+    if row is None:
+        row = Upstream(channel_id=home.id, created_at=now, checked_at=0, good_at=0, next_at=0, failures=0)
+        session.add(row)
+    merged = row.merge
+    row.url, row.mode, row.every = settings.url, settings.mode, settings.every
+    row.merge, row.keep = settings.merge, settings.keep
+    row.subdirs = None if settings.subdirs is None else sorted(settings.subdirs)
+    row.wanted = None if settings.wanted is None else dict(settings.wanted)
+    row.credential = settings.credential if settings.credential is not None or before != settings.url else row.credential
+    row.next_at = now
+    session.flush()
+    if merged is not None and merged != settings.merge:
+        settle_all(session, home.id, now=now)
+    jobs.enqueue(session, REFRESH, key=str(home.id), run_at=now)
+    jobs.hasten(session, REFRESH, key=str(home.id), run_at=now)
+    audit.note(
+        session, actor, "channel.upstream", home.name, now=now, channel_id=home.id,
+        url=[before, settings.url], mode=settings.mode, merge=settings.merge,
+    )  # fmt: skip
+    return show_of(session, home.id)
+
+
+def settle_all(session: Session, channel_id: int, *, now: int) -> None:
+    """Names that are ours and the upstream's are shown another way from now on."""
+    both = select(Package).where(Package.channel_id == channel_id, Package.live > 0, Package.remote > 0)
+    packages = list(session.scalars(both))
+    theirs.settle(session, channel_id, [package.name for package in packages], now=now)
+
+
+def detach(session: Session, actor: Actor, channel: str, *, now: int) -> None:
+    """Let a channel serve only what is its own. What it had of the upstream leaves the index; files that were fetched go
+    with the next sweep. Raises as access.require does for MANAGE; NotFound: it has none.
+    """
+    home = access.channel_for(session, actor, Action.MANAGE, channel)
+    row = session.get(Upstream, home.id, with_for_update=True)
+    if row is None:
+        raise NotFound(f"The channel {home.name} has no upstream.")
+    audit.note(session, actor, "channel.upstream", home.name, now=now, channel_id=home.id, url=[row.url, None])
+    places = list(session.scalars(select(Subdir).where(Subdir.channel_id == home.id, Subdir.upstream).order_by(Subdir.id)))
+    for place in places:
+        session.refresh(place, with_for_update={"key_share": True})
+        names = list(session.scalars(select(UpstreamName.name).where(UpstreamName.subdir_id == place.id)))
+        hashes = select(UpstreamName.sha256).where(UpstreamName.subdir_id == place.id)
+        shown = select(Shard.sha256).where(Shard.subdir_id == place.id, Shard.sha256.is_not(None))
+        session.execute(
+            update(ShardBytes)
+            .where(ShardBytes.subdir_id == place.id, ShardBytes.sha256.in_(hashes), ShardBytes.sha256.not_in(shown))
+            .values(retired_at=now)
+            .execution_options(synchronize_session=False)
+        )
+        session.execute(delete(UpstreamName).where(UpstreamName.subdir_id == place.id))
+        session.execute(delete(UpstreamSubdir).where(UpstreamSubdir.subdir_id == place.id))
+        forget_copies(session, place.id, now=now)
+        place.upstream = False
+        place.changed += 1
+        session.flush()
+        index.write_shards(session, place.id, place.changed, names, now=now)
+    session.execute(delete(Package).where(Package.channel_id == home.id, Package.live == 0, Package.remote > 0))
+    session.execute(update(Package).where(Package.channel_id == home.id).values(remote=0))
+    count = select(func.count()).where(Package.channel_id == home.id, Package.shown).scalar_subquery()
+    session.execute(update(Channel).where(Channel.id == home.id).values(packages=count, updated_at=now))
+    session.delete(row)
+    session.flush()
+
+
+def forget_copies(session: Session, subdir_id: int, *, now: int) -> None:
+    """Let the files go that were fetched for a subdir, but for bytes that others have too."""
+    hashes = set(session.scalars(select(Copy.sha256).where(Copy.subdir_id == subdir_id, Copy.fetched_at.is_not(None))))
+    session.execute(delete(Copy).where(Copy.subdir_id == subdir_id))
+    session.flush()
+    sweep.retire_unused(session, hashes, now=now)
+
+
+def show(session: Session, actor: Actor, channel: str) -> UpstreamView | None:
+    """None if the channel has no upstream. Raises as access.require does for READ."""
+    home = access.channel_for(session, actor, Action.READ, channel)
+    return None if session.get(Upstream, home.id) is None else show_of(session, home.id)
+
+
+def show_of(session: Session, channel_id: int) -> UpstreamView:
+    """Who may see it the caller asks."""
+    row = session.get_one(Upstream, channel_id)
+    query = (
+        select(UpstreamSubdir, Subdir.name)
+        .join(Subdir, Subdir.id == UpstreamSubdir.subdir_id)
+        .where(Subdir.channel_id == channel_id)
+        .order_by(Subdir.name)
+    )
+    places = tuple(
+        SubdirView(name, at.kind, at.records, at.size, at.dropped, at.checked_at, at.good_at, at.error)
+        for at, name in session.execute(query)
+    )
+    kept = (
+        select(func.count(Copy.fetched_at), func.sum(Copy.size).filter(Copy.fetched_at.is_not(None)), func.count(Copy.claimed))
+        .join(Subdir, Subdir.id == Copy.subdir_id)
+        .where(Subdir.channel_id == channel_id)
+    )
+    files, size, conflicts = session.execute(kept).one()
+    return UpstreamView(
+        channel_id=channel_id,
+        url=row.url,
+        mode=row.mode,
+        every=row.every,
+        merge=row.merge,
+        keep=row.keep,
+        subdirs=None if row.subdirs is None else tuple(row.subdirs),
+        wanted=row.wanted,
+        has_credential=row.credential is not None,
+        created_at=row.created_at,
+        checked_at=row.checked_at,
+        good_at=row.good_at,
+        next_at=row.next_at,
+        failures=row.failures,
+        error=row.error,
+        progress=row.progress,
+        places=places,
+        kept_files=files,
+        kept_bytes=int(size or 0),
+        conflicts=conflicts,
+    )
+
+
+def refresh_soon(session: Session, actor: Actor, channel: str, *, now: int) -> None:
+    """Have an upstream looked at now. Raises as access.require does for REINDEX; NotFound."""
+    home = access.channel_for(session, actor, Action.REINDEX, channel)
+    row = session.get(Upstream, home.id)
+    if row is None:
+        raise NotFound(f"The channel {home.name} has no upstream.")
+    row.next_at = now
+    jobs.enqueue(session, REFRESH, key=str(home.id), run_at=now)
+    jobs.hasten(session, REFRESH, key=str(home.id), run_at=now)
+
+
+def next_after(row: Upstream, *, now: int, chance: Callable[[], float] = random.random) -> int:
+    """When an upstream is looked at again (ms)."""
+    seconds = float(row.every)
+    if row.failures:
+        seconds = min(seconds, AGAIN_SECONDS[min(row.failures, len(AGAIN_SECONDS)) - 1])
+    return now + int(1_000 * seconds * (1 + JITTER * (2 * chance() - 1)))
+
+
+def channels_with(session: Session) -> Sequence[int]:
+    """The channels that have an upstream and are not deleted."""
+    query = select(Upstream.channel_id).join(Channel, Channel.id == Upstream.channel_id)
+    return list(session.scalars(query.where(Channel.deleted_at.is_(None)).order_by(Upstream.channel_id)))
