@@ -15,13 +15,15 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 import structlog
+from sqlalchemy.orm import Session
 
 from fairway.blobs import open_staging, open_store
 from fairway.blobs.staging import StagedFile
 from fairway.conda.artifact import Limits
 from fairway.db import migrate
 from fairway.db.engine import Database
-from fairway.errors import FairwayError, SetupError
+from fairway.db.models import Upstream
+from fairway.errors import FairwayError, NotFound, SetupError
 from fairway.queue import worker
 from fairway.registry import setup
 from fairway.registry.actor import Actor
@@ -38,12 +40,14 @@ from fairway.settings import Loaded
 
 if TYPE_CHECKING:
     from fairway.registry.sealing import Keyring
+    from fairway.remote.channel import Upstream as RemoteChannel
     from fairway.remote.client import Client
 
 log = structlog.get_logger("fairway.app")
 
 FLUSH_SECONDS = 5.0
 JOBS_SECONDS = 30.0
+SLOW_JOBS_SECONDS = 1.0  # somebody may be watching
 
 SETTINGS_FILE = "fairway.toml"
 SETUP_FILE = "setup-code"
@@ -62,6 +66,7 @@ class Fairway:
     """
 
     def __init__(self, loaded: Loaded, *, serving: bool = False) -> None:
+        self.loaded = loaded
         self.settings = settings = loaded.settings
         self.origins = loaded.origins
         self.now = now_ms
@@ -131,6 +136,35 @@ class Fairway:
                 self._remote = Client(Rules.parse(self.settings.upstream_allow))
             return self._remote
 
+    def remote_credentials(self, address: str) -> tuple[str, bytes | None]:
+        """An address that people may have copied with its secret, taken apart: the bare one, and the secret, sealed.
+
+        Raises: Invalid, RemoteRefused.
+        """
+        from fairway.remote.credentials import Credential  # noqa: PLC0415 - as above
+
+        url, credential = Credential.out_of(address.strip().rstrip("/"))
+        return url, None if credential is None else self.seal(credential.pack(), url)
+
+    def upstream_of(self, session: Session, channel_id: int) -> tuple[list[str] | None, RemoteChannel]:
+        """The subdirs a channel wants of its upstream (none: all), and how to ask it. Raises: NotFound."""
+        from fairway.remote.channel import Upstream as RemoteChannel  # noqa: PLC0415
+        from fairway.remote.credentials import Credential  # noqa: PLC0415
+
+        row = session.get(Upstream, channel_id)
+        if row is None:
+            raise NotFound("The channel has no upstream.")
+        credential = None
+        if row.credential is not None:
+            credential = Credential.unpack(self.unseal(row.credential, row.url), row.url)
+        stop = lambda: self.stopping  # noqa: E731
+        return row.subdirs, RemoteChannel(self.remote, row.url, credential, self.staging.folder, stop)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether this Fairway is being closed: long work ends soon then."""
+        return self._stop.is_set()
+
     @property
     def setup_code_file(self) -> Path:
         return self.settings.data / SETUP_FILE
@@ -158,15 +192,23 @@ class Fairway:
         self.publisher.poke()  # the flat documents follow
         return published
 
-    def start(self, handlers: Mapping[str, worker.Handler], recurring: Mapping[str, int]) -> None:
-        """Begin what goes on in the background: the publisher, the counts, the jobs (`fairway.tasks` names them)."""
+    def start(
+        self,
+        handlers: Mapping[str, worker.Handler],
+        recurring: Mapping[str, int],
+        slow: Mapping[str, worker.Handler] | None = None,
+    ) -> None:
+        """Begin what goes on in the background: the publisher, the counts, the jobs (`fairway.tasks` names them). `slow`
+        ones have a thread of their own.
+        """
         removed = self.staging.clear_dead()
         if removed:
             log.info("staging.cleared", files=removed)
         _ = self.reader
         self.publisher.start()
         run_jobs = partial(self._run_jobs, handlers, recurring)
-        for name, target in (("counts", self._flush_counts), ("jobs", run_jobs)):
+        run_slow = partial(self._run_jobs, slow or {}, {}, SLOW_JOBS_SECONDS)
+        for name, target in (("counts", self._flush_counts), ("jobs", run_jobs), ("slow-jobs", run_slow)):
             thread = threading.Thread(target=target, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -180,7 +222,9 @@ class Fairway:
             except Exception:
                 log.exception("counts.flush")
 
-    def _run_jobs(self, handlers: Mapping[str, worker.Handler], recurring: Mapping[str, int]) -> None:
+    def _run_jobs(
+        self, handlers: Mapping[str, worker.Handler], recurring: Mapping[str, int], every: float = JOBS_SECONDS
+    ) -> None:
         while not self._stop.is_set():
             try:
                 worker.ensure(self.database, recurring, now=self.now())
@@ -189,7 +233,7 @@ class Fairway:
                 log.warning("jobs.run", error=error.detail)
             except Exception:
                 log.exception("jobs.run")
-            self._stop.wait(JOBS_SECONDS)
+            self._stop.wait(every)
 
     def close(self) -> None:
         """Stop the background, write what is still in memory, and let go of everything. May be called twice."""

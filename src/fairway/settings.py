@@ -205,9 +205,14 @@ def read_file(path: Path, *, required: bool) -> dict[str, Any]:
 
 def hand_over(loaded: Loaded) -> None:
     """Put the settings into this process's environment, for the processes that `serve --workers` starts."""
+    os.environ.update(environment(loaded))
+
+
+def environment(loaded: Loaded) -> dict[str, str]:
+    """The environment of a process that is to have these settings."""
     values = loaded.settings.model_dump(mode="json", exclude_none=True)
-    os.environ.update({PREFIX + name.upper(): str(value) for name, value in values.items()})
-    os.environ[PREFIX + "CONFIG"] = os.devnull
+    ours = {PREFIX + name.upper(): str(value) for name, value in values.items()}
+    return {**os.environ, **ours, PREFIX + "CONFIG": os.devnull}
 
 
 def command_name() -> str:

@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 import typer
 
 from fairway.cli.context import Column, DataOption, JsonOption, listing, moment, opened
+from fairway.cli.upstreams import settings_for
 from fairway.errors import Invalid
 from fairway.registry import channels as registry
 from fairway.registry import relating, trash
 from fairway.registry.actor import CONSOLE, Role, Visibility
+from fairway.registry.upstreams import attach
 
 channels = typer.Typer(help="Channels and who may use them.", no_args_is_help=True)
 
@@ -51,14 +53,26 @@ def create_channel(
     internal: Internal = False,
     public: Public = False,
     description: Annotated[str, typer.Option("--description", help="One sentence about it")] = "",
+    upstream: Annotated[
+        str | None,
+        typer.Option("--upstream", help="Also serve the channel at this address, or the preset of this name"),
+    ] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Fetch the upstream's files ahead, rather than when somebody asks")
+    ] = False,
     data: DataOption = None,
 ) -> None:
     """Make an empty channel; private unless said otherwise."""
     visibility = chosen(private=private, internal=internal, public=public) or Visibility.PRIVATE
+    if mirror and upstream is None:
+        raise typer.BadParameter("--mirror needs --upstream")
     with opened(data) as app, app.database.write() as session:
         view = registry.create_channel(
             session, CONSOLE, name, owner=owner.lower(), visibility=visibility, description=description, now=app.now()
         )
+        if upstream is not None:
+            settings = settings_for(app, upstream, mode="mirror" if mirror else "proxy")
+            attach(session, CONSOLE, name, settings, now=app.now())
         # without a base URL only the running server knows its address
         base = f"{app.settings.base_url}/" if app.settings.base_url else ""
     print(f"Created the {view.visibility} channel {base}{view.name}")

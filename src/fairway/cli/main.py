@@ -16,6 +16,7 @@ GROUPS = {
     "user": "accounts.users",
     "token": "accounts.tokens",
     "channel": "channels.channels",
+    "upstream": "upstreams.upstreams",
     "config": "maintain.config",
     "secrets": "secret.secrets",
 }

@@ -226,7 +226,7 @@ def worker(data: DataOption = None, config: ConfigOption = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with Fairway(loaded, serving=True) as app:
-        app.start(tasks.handlers(app), tasks.RECURRING)
+        app.start(tasks.handlers(app), tasks.RECURRING, tasks.slow(app))
         log.info("worker.started")
         stop.wait()
     log.info("worker.stopped")

@@ -4,9 +4,10 @@ it may run late, or twice, or once for many.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from fairway.db.models import Job
@@ -30,16 +31,28 @@ def enqueue(session: Session, kind: str, *, key: str = "", run_at: int) -> None:
     insert_missing(session, Job, values, key=["kind", "key"])
 
 
-def hasten(session: Session, kind: str, *, run_at: int) -> None:
-    """Let jobs of a kind wait no longer than until `run_at`: a clock that ran ahead may have put them off for years."""
-    session.execute(update(Job).where(Job.kind == kind, Job.run_at > run_at).values(run_at=run_at))
+def hasten(session: Session, kind: str, *, run_at: int, key: str | None = None) -> None:
+    """Let jobs of a kind, or one of them, wait no longer than until `run_at`: a clock that ran ahead may have put them
+    off for years.
+    """
+    late = update(Job).where(Job.kind == kind, Job.run_at > run_at)
+    session.execute((late if key is None else late.where(Job.key == key)).values(run_at=run_at))
 
 
-def claim(session: Session, *, now: int) -> Claimed | None:
-    """Take the job that is due longest. A worker that dies with it loses it when its lease ends."""
+def hold(session: Session, kind: str, *, key: str, now: int) -> None:
+    """A job takes longer than a lease: whoever works on it says so now and then."""
+    session.execute(update(Job).where(Job.kind == kind, Job.key == key).values(lease_until=now + LEASE_MS))
+
+
+def is_due(session: Session, kinds: Collection[str], *, now: int) -> bool:
+    return bool(session.scalar(select(exists().where(Job.run_at <= now, Job.kind.in_(kinds)))))
+
+
+def claim(session: Session, kinds: Collection[str], *, now: int) -> Claimed | None:
+    """Take the job of these kinds that is due longest. A worker that dies with it loses it when its lease ends."""
     # a lease that ends later than any could was taken by a clock that ran ahead
     free = ~Job.lease_until.between(now + 1, now + LEASE_MS)
-    due = select(Job).where(Job.run_at <= now, free).order_by(Job.run_at).limit(1)
+    due = select(Job).where(Job.run_at <= now, free, Job.kind.in_(kinds)).order_by(Job.run_at).limit(1)
     job = session.scalar(due.with_for_update(skip_locked=True))
     if job is None:
         return None

@@ -11,7 +11,8 @@ from fairway.queue import jobs
 
 log = structlog.get_logger("fairway.jobs")
 
-Handler = Callable[[str], None]
+Handler = Callable[[str], int | None]
+"""Does a job, by its key; gives the time (ms) at which it is to be done again, if it is."""
 
 
 def run_due(
@@ -27,12 +28,15 @@ def run_due(
     """
     done = 0
     while True:
+        with database.read() as session:  # nearly always nothing, and that needs no lock
+            if not jobs.is_due(session, handlers.keys(), now=clock()):
+                return done
         with database.write() as session:
-            job = jobs.claim(session, now=clock())
+            job = jobs.claim(session, handlers.keys(), now=clock())
         if job is None:
             return done
         try:
-            handlers[job.kind](job.key)
+            again_at = handlers[job.kind](job.key)
         except Exception as error:
             log.exception("job.failed", kind=job.kind, key=job.key, attempts=job.attempts)
             with database.write() as session:
@@ -40,7 +44,7 @@ def run_due(
             continue
         period = recurring.get(job.kind)
         with database.write() as session:
-            jobs.finish(session, job, again_at=None if period is None else clock() + period)
+            jobs.finish(session, job, again_at=again_at if period is None else clock() + period)
         log.info("job.done", kind=job.kind, key=job.key)
         done += 1
 

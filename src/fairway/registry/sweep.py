@@ -22,7 +22,7 @@ from itertools import chain, islice
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import ColumnElement, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, select, union, update
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
@@ -31,7 +31,19 @@ from fairway.blobs.store import BlobStore, Entry
 from fairway.conda.record import Section
 from fairway.db import quick
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Retired, Shard, ShardBytes, Subdir, Withheld
+from fairway.db.models import (
+    Artifact,
+    Channel,
+    Copy,
+    Package,
+    Pointer,
+    Record,
+    Retired,
+    Shard,
+    ShardBytes,
+    Subdir,
+    Withheld,
+)
 from fairway.db.upsert import upsert
 from fairway.errors import FairwayError, Unavailable
 
@@ -135,7 +147,7 @@ def _bury_channel(database: Database, *, before: int, now: int) -> bool:
         channel_id = session.scalar(select(Channel.id).where(Channel.deleted_at < before).limit(1))
     if channel_id is None:
         return False
-    pieces = (_bury_names, _bury_shards, _bury_files, _bury_packages, _bury_rest)
+    pieces = (_bury_names, _bury_shards, _bury_files, _bury_copies, _bury_packages, _bury_rest)
     for piece in pieces:
         more = True
         while more:
@@ -171,7 +183,16 @@ def _bury_files(session: Session, channel_id: int, now: int) -> bool:
     query = select(Artifact.id, Artifact.sha256, Artifact.purged_at).where(Artifact.channel_id == channel_id)
     rows = session.execute(query.limit(BATCH)).all()
     session.execute(delete(Artifact).where(Artifact.id.in_([row.id for row in rows])))
-    _retire_unused(session, {row.sha256 for row in rows if row.purged_at is None}, now=now)
+    retire_unused(session, {row.sha256 for row in rows if row.purged_at is None}, now=now)
+    return bool(rows)
+
+
+def _bury_copies(session: Session, channel_id: int, now: int) -> bool:
+    """Some files that were fetched from an upstream, in the same way."""
+    query = select(Copy.id, Copy.sha256, Copy.fetched_at).join(Subdir, Subdir.id == Copy.subdir_id)
+    rows = session.execute(query.where(Subdir.channel_id == channel_id).limit(BATCH)).all()
+    session.execute(delete(Copy).where(Copy.id.in_([row.id for row in rows])))
+    retire_unused(session, {row.sha256 for row in rows if row.fetched_at is not None}, now=now)
     return bool(rows)
 
 
@@ -207,7 +228,7 @@ def _purge_files(database: Database, *, before: int, now: int) -> int:
         return len(purged)
 
 
-def _retire_unused(session: Session, hashes: set[str], *, now: int) -> None:
+def retire_unused(session: Session, hashes: set[str], *, now: int) -> None:
     """Retire those packages that no file is made of any more."""
     paths = {keys.package(sha256).path for sha256 in hashes}
     retire(session, paths - referred(session, paths), now=now)
@@ -337,7 +358,8 @@ def referred(session: Session, paths: Iterable[str]) -> set[str]:
     found = {path: key for path in paths if (key := keys.parse(path)) is not None}
     hashes = {key.sha256 for key in found.values() if key.channel_id is None}
     used = select(Artifact.sha256).where(Artifact.sha256.in_(hashes), Artifact.purged_at.is_(None))
-    needed = {keys.package(sha256).path for sha256 in session.scalars(used)} if hashes else set()
+    fetched = select(Copy.sha256).where(Copy.sha256.in_(hashes), Copy.fetched_at.is_not(None))
+    needed = {keys.package(sha256).path for sha256 in session.scalars(union(used, fetched))} if hashes else set()
     channels = {key.channel_id for key in found.values()} - {None}
     if channels:
         query = select(Subdir.channel_id, Subdir.name, Pointer.flat)

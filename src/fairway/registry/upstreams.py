@@ -118,7 +118,8 @@ def checked(settings: Settings) -> Settings:
         raise Invalid(f"An upstream's address has at most {MAX_URL} characters.", code="upstream_invalid")
     if url.rpartition("/")[2] in KNOWN_SUBDIRS:
         raise Invalid(
-            "That is the address of one platform; the upstream is the channel, one level above.", code="upstream_invalid"
+            "That is the address of one platform; the upstream is the channel, one level above.",
+            code="upstream_invalid",
         )
     Location.parse(url)
     if not EVERY_LEAST <= settings.every <= EVERY_MOST:
@@ -153,7 +154,9 @@ def attach(session: Session, actor: Actor, channel: str, settings: Settings, *, 
     row.merge, row.keep = settings.merge, settings.keep
     row.subdirs = None if settings.subdirs is None else sorted(settings.subdirs)
     row.wanted = None if settings.wanted is None else dict(settings.wanted)
-    row.credential = settings.credential if settings.credential is not None or before != settings.url else row.credential
+    row.credential = (
+        settings.credential if settings.credential is not None or before != settings.url else row.credential
+    )
     row.next_at = now
     session.flush()
     if merged is not None and merged != settings.merge:
@@ -183,7 +186,9 @@ def detach(session: Session, actor: Actor, channel: str, *, now: int) -> None:
     if row is None:
         raise NotFound(f"The channel {home.name} has no upstream.")
     audit.note(session, actor, "channel.upstream", home.name, now=now, channel_id=home.id, url=[row.url, None])
-    places = list(session.scalars(select(Subdir).where(Subdir.channel_id == home.id, Subdir.upstream).order_by(Subdir.id)))
+    places = list(
+        session.scalars(select(Subdir).where(Subdir.channel_id == home.id, Subdir.upstream).order_by(Subdir.id))
+    )
     for place in places:
         session.refresh(place, with_for_update={"key_share": True})
         names = list(session.scalars(select(UpstreamName.name).where(UpstreamName.subdir_id == place.id)))
@@ -238,7 +243,11 @@ def show_of(session: Session, channel_id: int) -> UpstreamView:
         for at, name in session.execute(query)
     )
     kept = (
-        select(func.count(Copy.fetched_at), func.sum(Copy.size).filter(Copy.fetched_at.is_not(None)), func.count(Copy.claimed))
+        select(
+            func.count(Copy.fetched_at),
+            func.sum(Copy.size).filter(Copy.fetched_at.is_not(None)),
+            func.count(Copy.claimed),
+        )
         .join(Subdir, Subdir.id == Copy.subdir_id)
         .where(Subdir.channel_id == channel_id)
     )
@@ -284,6 +293,19 @@ def next_after(row: Upstream, *, now: int, chance: Callable[[], float] = random.
     if row.failures:
         seconds = min(seconds, AGAIN_SECONDS[min(row.failures, len(AGAIN_SECONDS)) - 1])
     return now + int(1_000 * seconds * (1 + JITTER * (2 * chance() - 1)))
+
+
+def plan(session: Session, channel_id: int, *, now: int, died: bool) -> int | None:
+    """When an upstream is looked at again (ms), after a refresh that ended or `died`; none if it is no more."""
+    row = session.get(Upstream, channel_id, with_for_update=True)
+    if row is None:
+        return None
+    if died:
+        row.failures += 1
+        row.progress = None
+        row.error = "The refresh was broken off before its end; it goes on from there."
+    row.next_at = next_after(row, now=now)
+    return row.next_at
 
 
 def channels_with(session: Session) -> Sequence[int]:

@@ -85,7 +85,7 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         sys.setswitchinterval(SWITCH_SECONDS)
         if background:
-            await anyio.to_thread.run_sync(app.start, tasks.handlers(app), tasks.RECURRING)
+            await anyio.to_thread.run_sync(app.start, tasks.handlers(app), tasks.RECURRING, tasks.slow(app))
             # what is loaded now stays: a full collection would look at all of it while every request waits
             gc.collect()
             gc.freeze()
