@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import msgspec
 import pytest
 from backports import zstd
@@ -14,7 +12,9 @@ from fairway.registry import channels, upstreams
 from fairway.registry.actor import CONSOLE, Visibility
 from fairway.registry.upstreams import Settings
 from fairway.settings import load
-from tests.support.site import Site
+from tests.support import misbehaving
+from tests.support.builders import conda_package
+from tests.support.site import Site, bearer
 from tests.support.upstream import Upstream
 
 
@@ -77,3 +77,197 @@ def test_everything_of_an_upstream_is_in_both_projections(site, upstream):
 def upstreams_of(site, name="lab"):
     with site.app.database.read() as session:
         return upstreams.show(session, CONSOLE, name)
+
+
+def publish(site, name, version="1.0", subdir="noarch", build="h0_0", channel="lab"):
+    data = conda_package(name, version, build, subdir=subdir)[1]
+    answer = site.client.put(
+        f"/api/v1/channels/{channel}/artifacts/{subdir}/{name}-{version}-{build}.conda",
+        content=data,
+        headers=bearer(site.key()),
+    )
+    assert answer.status_code in {200, 201}, answer.text
+    return f"{name}-{version}-{build}.conda"
+
+
+def remove(site, filename, subdir="noarch", channel="lab"):
+    answer = site.client.delete(
+        f"/api/v1/channels/{channel}/artifacts/{subdir}/{filename}", headers=bearer(site.key())
+    )
+    assert answer.status_code == 204, answer.text
+
+
+def found(site, q, channel="lab"):
+    hits = site.client.get("/api/v1/search", params={"q": q, "channel": channel}).json()["items"]
+    return [(hit["name"], hit["version"]) for hit in hits]
+
+
+def test_names_of_ours_win_whatever_the_version_and_the_platform(site, upstream):
+    upstream.add("tool", "9.0"), upstream.add("tool", "9.0", subdir="linux-64"), upstream.add("other")
+    upstream.publish()
+    view = attach(site, upstream)
+    refresh(site, view)
+    assert found(site, "tool") == [("tool", "9.0")]
+    mine = publish(site, "tool", "1.0")
+    assert list(shard(site, "tool")["packages.conda"]) == [mine]
+    assert "tool" not in names(site, "linux-64")
+    assert found(site, "tool") == [("tool", "1.0")]
+    assert set(flat(site)["packages.conda"]) == {mine, "other-1.0-h0_0.conda"}
+    assert flat(site, "linux-64")["packages.conda"] == {}
+    upstream.add("tool", "10.0"), upstream.add("tool", "10.0", subdir="linux-64")
+    upstream.publish()
+    refresh(site, view)
+    assert list(shard(site, "tool")["packages.conda"]) == [mine]
+    assert "tool" not in names(site, "linux-64")
+    remove(site, mine)
+    assert set(shard(site, "tool")["packages.conda"]) == {"tool-9.0-h0_0.conda", "tool-10.0-h0_0.conda"}
+    assert len(shard(site, "tool", "linux-64")["packages.conda"]) == 2
+    assert found(site, "tool") == [("tool", "10.0")]
+
+
+def test_where_names_are_merged_the_highest_version_wins_and_our_files_stay(site, upstream):
+    theirs = upstream.add("tool", "9.0")
+    upstream.add("tool", "1.0")  # as ours is called
+    upstream.publish()
+    view = attach(site, upstream, merge=True)
+    refresh(site, view)
+    mine = publish(site, "tool", "1.0")
+    records = shard(site, "tool")["packages.conda"]
+    assert set(records) == {theirs, mine}
+    assert records[mine]["sha256"].hex() != upstream.records["noarch"][mine]["sha256"]
+    assert found(site, "tool") == [("tool", "9.0")]
+    with site.app.database.write() as session:
+        upstreams.attach(session, CONSOLE, "lab", Settings(upstream.url, merge=False), now=site.app.now())
+    assert list(shard(site, "tool")["packages.conda"]) == [mine]
+
+
+def test_what_goes_there_is_listed_as_removed_and_counted_no_more(site, upstream):
+    stays, goes = upstream.add("tool", "1.0"), upstream.add("tool", "2.0")
+    last = upstream.add("alone")
+    upstream.publish()
+    view = attach(site, upstream)
+    refresh(site, view)
+    assert count(site) == 2
+    upstream.remove(goes), upstream.remove(last)
+    upstream.publish()
+    done = refresh(site, view)
+    assert (done.names, done.gone) == (1, 1)
+    assert list(flat(site)["packages.conda"]) == [stays]
+    assert flat(site)["removed"] == sorted([goes, last])
+    assert list(names(site)) == ["tool"]
+    assert (found(site, "tool"), found(site, "alone")) == ([("tool", "1.0")], [])
+    assert count(site) == 1
+
+
+def count(site):
+    return site.client.get("/api/v1/channels/lab").json()["packages"]
+
+
+def test_the_time_of_a_file_is_when_it_was_first_seen_and_stays(site, upstream):
+    file = upstream.add("tool")
+    known = upstream.add("known", indexed_timestamp=1_600_000_000_000)
+    upstream.publish()
+    view = attach(site, upstream)
+    refresh(site, view)
+    first = flat(site)["packages.conda"][file]["indexed_timestamp"]
+    assert flat(site)["packages.conda"][known]["indexed_timestamp"] == 1_600_000_000_000
+    upstream.remove(file)
+    upstream.publish()
+    refresh(site, view)
+    upstream.add("tool", depends=["changed"])
+    upstream.publish()
+    refresh(site, view)
+    record = flat(site)["packages.conda"][file]
+    assert (record["indexed_timestamp"], record["depends"]) == (first, ["changed"])
+    assert flat(site)["removed"] == []
+
+
+def test_a_hash_that_changes_is_not_believed(site, upstream):
+    file = upstream.add("tool", data=b"good")
+    upstream.publish()
+    view = attach(site, upstream)
+    refresh(site, view)
+    good = flat(site)["packages.conda"][file]["sha256"]
+    upstream.add("tool", data=b"evil")
+    upstream.publish()
+    assert refresh(site, view).conflicts == 1
+    assert flat(site)["packages.conda"][file]["sha256"] == good
+    assert upstreams_of(site).conflicts == 1
+    upstream.add("tool", data=b"good")
+    upstream.publish()
+    refresh(site, view)
+    assert upstreams_of(site).conflicts == 0
+
+
+def test_a_refresh_that_breaks_off_shows_nothing_and_goes_on_from_there(site, upstream):
+    upstream.add("old")
+    upstream.publish()
+    view = attach(site, upstream)
+    refresh(site, view)
+    before = names(site)
+    for number in range(450):
+        upstream.add(f"p{number:03}")
+    upstream.publish()
+    broken = sorted(path for path in upstream.files if path.startswith("noarch/shards/"))[-1]
+    upstream.fault(f"/up/{broken}", misbehaving.status(404))
+    done = refresh(site, view)
+    assert "noarch" in done.errors
+    assert names(site) == before
+    assert upstreams_of(site).error.startswith("noarch: ")
+    upstream.heal()
+    upstream.asked.clear()
+    done = refresh(site, view)
+    assert len(names(site)) == 451
+    assert upstream.count("*/shards/*") < 450
+    assert upstreams_of(site).error is None
+
+
+def test_without_an_upstream_everything_of_it_is_gone(site, upstream):
+    upstream.add("tool"), upstream.add("mine", "9.0")
+    upstream.publish()
+    refresh(site, attach(site, upstream))
+    file = publish(site, "mine")
+    with site.app.database.write() as session:
+        upstreams.detach(session, CONSOLE, "lab", now=site.app.now())
+    assert list(names(site)) == ["mine"]
+    assert list(flat(site)["packages.conda"]) == [file]
+    assert (count(site), found(site, "tool")) == (1, [])
+
+
+@pytest.mark.parametrize("documents", [["json"], ["zst"], ["zst", "json"]])
+def test_an_upstream_without_shards_gets_some_here(site, upstream, documents):
+    upstream.documents = documents
+    one = upstream.add("one")
+    upstream.publish()
+    view = attach(site, upstream)
+    refresh(site, view)
+    assert list(shard(site, "one")["packages.conda"]) == [one]
+    two = upstream.add("two")
+    upstream.publish()
+    done = refresh(site, view)
+    assert (done.names, sorted(names(site))) == (1, ["one", "two"])
+    assert set(flat(site)["packages.conda"]) == {one, two}
+    assert upstreams_of(site).places[0].kind == documents[0]
+
+
+def test_run_exports_come_along(site, upstream):
+    file = upstream.add("lib")
+    upstream.run_exports["noarch"] = {"packages": {}, "packages.conda": {file: {"run_exports": {"weak": ["lib >=1"]}}}}
+    upstream.publish()
+    view = attach(site, upstream)
+    refresh(site, view)
+    exports = site.client.get("/lab/noarch/run_exports.json").json()
+    assert exports["packages.conda"][file] == {"run_exports": {"weak": ["lib >=1"]}}
+
+
+def test_nothing_in_the_index_leads_past_us(site, upstream):
+    upstream.info["base_url"] = "https://files.example.org/"
+    file = upstream.add("tool", url="https://elsewhere.example.org/tool.conda")
+    upstream.publish()
+    refresh(site, attach(site, upstream))
+    body = site.client.get("/lab/noarch/repodata.json").text
+    assert "example.org" not in body
+    assert file in body
+    index = site.client.get("/lab/noarch/repodata_shards.msgpack.zst").content
+    assert b"example.org" not in zstd.decompress(index)
+    assert b"example.org" not in msgspec.msgpack.encode(shard(site, "tool"))
