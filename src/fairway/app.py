@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pwd
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from fairway.conda.artifact import Limits
 from fairway.db import migrate
 from fairway.db.engine import Database
 from fairway.db.models import Upstream
-from fairway.errors import FairwayError, NotFound, SetupError
+from fairway.errors import FairwayError, NotFound, SetupError, StorageFull
 from fairway.queue import worker
 from fairway.registry import setup
 from fairway.registry.actor import Actor
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from fairway.registry.sealing import Keyring
     from fairway.remote.channel import Upstream as RemoteChannel
     from fairway.remote.client import Client
+    from fairway.remote.credentials import Credential
+    from fairway.remote.transfer import Transfers
 
 log = structlog.get_logger("fairway.app")
 
@@ -87,6 +90,7 @@ class Fairway:
         self._reader_lock = threading.Lock()
         self._remote: Client | None = None
         self._keyring: Keyring | None = None
+        self._transfers: Transfers | None = None
         self.committer = Committer(self.database)
         self.shard_indexes = ShardIndexes(self.database)
         self.publisher = Publisher(self.database, self.blobs, self.staging, clock=self.now)
@@ -145,6 +149,28 @@ class Fairway:
 
         url, credential = Credential.out_of(address.strip().rstrip("/"))
         return url, None if credential is None else self.seal(credential.pack(), url)
+
+    @property
+    def transfers(self) -> Transfers:
+        """Files of upstreams on their way; made by the first who needs it."""
+        client = self.remote
+        with self._reader_lock:
+            if self._transfers is None:
+                from fairway.remote.transfer import Transfers  # noqa: PLC0415
+
+                self._transfers = Transfers(client, self.staging, room=self._room)
+            return self._transfers
+
+    def _room(self, size: int) -> None:
+        """Raises: StorageFull: the disk would have less than the reserve left."""
+        free = shutil.disk_usage(self.staging.folder).free
+        if free - size < self.settings.disk_reserve:
+            raise StorageFull
+
+    def credential_of(self, channel_id: int) -> Credential | None:
+        """What a channel's upstream wants to see. Raises: NotFound."""
+        with self.database.read() as session:
+            return self.upstream_of(session, channel_id)[1].credential
 
     def upstream_of(self, session: Session, channel_id: int) -> tuple[list[str] | None, RemoteChannel]:
         """The subdirs a channel wants of its upstream (none: all), and how to ask it. Raises: NotFound."""
@@ -238,6 +264,8 @@ class Fairway:
     def close(self) -> None:
         """Stop the background, write what is still in memory, and let go of everything. May be called twice."""
         self._stop.set()
+        if self._transfers is not None:
+            self._transfers.close()
         if self._remote is not None:
             self._remote.close()  # whoever asks others stops within a second
         self.lookup.close()

@@ -24,9 +24,10 @@ from fairway.db.engine import Database
 from fairway.db.glance import Reads
 from fairway.db.models import Artifact, Attestation, Channel, Invitation, Pointer, Subdir, User
 from fairway.errors import FairwayError, Unavailable
-from fairway.registry import access, relating, sessions, tokens
+from fairway.registry import access, copies, relating, sessions, tokens
 from fairway.registry.access import Action, Gate
 from fairway.registry.actor import INVALID, NOBODY, Actor, Role
+from fairway.registry.copies import Offer
 from fairway.registry.flat import Document
 
 log = structlog.get_logger("fairway.lookup")
@@ -55,6 +56,7 @@ class Shelf:
     documents: dict[str, Document]
     shards_at: int
     flat_at: int
+    upstream: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,18 @@ class View:
             return None
         file: File | None = self._find(_file, channel_id, subdir, filename, rows=rows)
         return file
+
+    def copy(self, channel_id: int, subdir: str, filename: str, *, rows: bool) -> Offer | None:
+        """A file of the channel's upstream, if it has one: here, or to be fetched."""
+        shelf = self.shelf(channel_id, subdir, rows=rows) if subdir in KNOWN_SUBDIRS else None
+        if len(filename) > MAX_FILENAME or shelf is None or not shelf.upstream:
+            return None
+        found: Offer | None = self._find(_here, channel_id, subdir, filename, rows=rows)
+        if found is None:
+            if not rows:
+                raise Miss  # a shard has to be read, which is too much for the event loop
+            found = self._find(_offered, channel_id, subdir, filename, rows=rows)
+        return found
 
     def sidecar(self, artifact_id: int, *, rows: bool) -> bytes | None:
         """A file's attestations, as clients fetch them."""
@@ -298,6 +312,7 @@ SHELF = (
         Pointer.flat,
         Pointer.shards_at,
         Pointer.flat_at,
+        Subdir.upstream,
     )
     .outerjoin(Pointer, Pointer.subdir_id == Subdir.id)
     .where(Subdir.channel_id == bindparam("channel_id"), Subdir.name == bindparam("subdir"))
@@ -331,11 +346,13 @@ LEVEL = select(func.coalesce(func.sum(Subdir.changed), 0)).where(Subdir.channel_
 
 def _shelf(reads: Reads, channel_id: int, subdir: str) -> Shelf | None:
     for found in reads.execute(SHELF, {"channel_id": channel_id, "subdir": subdir}):
-        subdir_id, changed, shards_built, flat_built, flat, shards_at, flat_at = found
+        subdir_id, changed, shards_built, flat_built, flat, shards_at, flat_at, upstream = found
         if not changed:
             return None  # its first upload was refused after its row was made
         documents = {kind: (str(sha256), int(size)) for kind, (sha256, size) in (flat or {}).items()}
-        return Shelf(subdir_id, changed, shards_built or 0, flat_built or 0, documents, shards_at or 0, flat_at or 0)
+        return Shelf(
+            subdir_id, changed, shards_built or 0, flat_built or 0, documents, shards_at or 0, flat_at or 0, bool(upstream)
+        )
     return None
 
 
@@ -347,6 +364,14 @@ def _file(reads: Reads, channel_id: int, subdir: str, filename: str) -> File | N
     for found in reads.execute(FILE, {"channel_id": channel_id, "subdir": subdir, "filename": filename}):
         return File(*found)
     return None
+
+
+def _here(reads: Reads, channel_id: int, subdir: str, filename: str) -> Offer | None:
+    return copies.here(reads, channel_id, subdir, filename)
+
+
+def _offered(reads: Reads, channel_id: int, subdir: str, filename: str) -> Offer | None:
+    return copies.offered(reads, channel_id, subdir, filename)
 
 
 def _sidecar(reads: Reads, artifact_id: int) -> bytes | None:

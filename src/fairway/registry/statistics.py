@@ -17,7 +17,7 @@ from fairway.db import quick
 from fairway.db.engine import Database
 from fairway.db.models import Artifact, Channel, ChannelDay, Download, Package, PackageDay
 from fairway.db.upsert import upsert
-from fairway.registry import sessions, tokens
+from fairway.registry import copies, sessions, tokens
 from fairway.registry.actor import Actor
 
 DAY_MS = 86_400_000
@@ -40,6 +40,7 @@ class Counts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._downloads: Counter[tuple[int, int]] = Counter()
+        self._copies: Counter[tuple[int, str, int]] = Counter()  # of an upstream's files: channel, package, day
         # a key's id, or a session's below zero
         self._used: dict[int, int] = {}
         self._written: dict[int, int] = {}
@@ -47,6 +48,11 @@ class Counts:
     def download(self, artifact_id: int, *, now: int) -> None:
         with self._lock:
             self._downloads[artifact_id, now // DAY_MS] += 1
+
+    def copied(self, channel_id: int, name: str, *, now: int) -> None:
+        """A file of an upstream was downloaded."""
+        with self._lock:
+            self._copies[channel_id, name, now // DAY_MS] += 1
 
     def used(self, actor: Actor, *, now: int) -> None:
         """Somebody asked for something, with whatever they asked with."""
@@ -61,26 +67,31 @@ class Counts:
         fails: what was written is taken out, what was not is kept.
         """
         with self._lock:
-            downloads, used = self._downloads, self._used
-            self._downloads, self._used = Counter(), {}
-        total = len(downloads) + len(used)
+            downloads, theirs, used = self._downloads, self._copies, self._used
+            self._downloads, self._copies, self._used = Counter(), Counter(), {}
+        total = len(downloads) + len(theirs) + len(used)
         try:
-            while downloads or used:
+            while downloads or theirs or used:
                 # after an outage there may be very many: more than a statement takes
                 counts = dict(islice(downloads.items(), BATCH))
+                others = dict(islice(theirs.items(), BATCH))
                 times = dict(islice(used.items(), BATCH))
                 with database.write() as session:
                     add_downloads(session, counts)
+                    copies.add_downloads(session, others)
                     tokens.mark_used(session, {which: at for which, at in times.items() if which > 0})
                     sessions.mark_seen(session, {-which: at for which, at in times.items() if which < 0})
                 self._remember(times)
                 for place in counts:
                     del downloads[place]
+                for one in others:
+                    del theirs[one]
                 for which in times:
                     del used[which]
         except BaseException:
             with self._lock:
                 self._downloads.update(downloads)
+                self._copies.update(theirs)
                 self._used = {**used, **self._used}
             raise
         return total

@@ -32,9 +32,11 @@ from fairway.errors import BlobMissing, FairwayError, NotFound, Unavailable
 from fairway.registry import access, browse, flat, index
 from fairway.registry.access import Action, Gate
 from fairway.registry.actor import Actor, Visibility
+from fairway.registry.copies import Offer
 from fairway.registry.index import ShardIndex
 from fairway.registry.lookup import File, Miss, Shelf, View
 from fairway.registry.tokens import Known
+from fairway.web import passing
 from fairway.web.channeldata import ChannelData, Made
 from fairway.web.conditional import Slice, Unsatisfiable, asked_slice, http_date, not_modified
 from fairway.web.fetching import Fetching
@@ -69,6 +71,11 @@ class Found:
     key: Key | None = None
     artifact_id: int | None = None
     ask_always: bool = False
+    offer: Offer | None = None  # a file of an upstream
+
+    @property
+    def is_package(self) -> bool:
+        return self.artifact_id is not None or self.offer is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +183,8 @@ class Files:
         match asked.what:
             case What.PACKAGE:
                 file = view.file(gate.id, asked.subdir, asked.name, rows=rows)
-                return self._package(file, gate, asked)
+                offer = view.copy(gate.id, asked.subdir, asked.name, rows=rows) if file is None else None
+                return self._package(file, gate, asked) if offer is None else theirs(offer)
             case What.SHARD:
                 if asked.subdir not in KNOWN_SUBDIRS:
                     raise NotFound(f"There is no subdir {asked.subdir[:40]} in {gate.name}.")
@@ -361,7 +369,7 @@ class Files:
         found = decided.found
         if found.key is None:
             raise BlobMissing
-        if found.artifact_id is None and found.size <= LARGEST:
+        if not found.is_package and found.size <= LARGEST:
             body = await self.fetching.get(found.key.path, partial(self.app.blobs.get, found.key))
             return self._of_body(visit, decided, body)
         try:
@@ -370,6 +378,14 @@ class Files:
             return self._beyond(visit, decided)
         if found.artifact_id is not None and (part is None or part.start == 0):
             self.app.counts.download(found.artifact_id, now=self.app.now())
+        if found.offer is not None:
+            if part is None or part.start == 0:
+                self.app.counts.copied(found.offer.channel_id, found.offer.name, now=self.app.now())
+            if found.offer.url is not None:
+                head = decided.whole if part is None else partly(decided, part)
+                passed = await passing.reply(self.app, found.offer, head, part)
+                if passed is not None:
+                    return passed
         sends_files = part is None and "http.response.pathsend" in scope.get("extensions", {})
         fetch = partial(
             self._open, decided, found.key, part, sends_files=sends_files, redirects=not visit.token_in_path
@@ -381,7 +397,7 @@ class Files:
         blobs, found = self.app.blobs, decided.found
         path = blobs.local_path(key)
         # no redirect for a key in the path: clients would tell the store that path in their Referer
-        if path is None and found.artifact_id is not None and redirects:
+        if path is None and found.is_package and redirects:
             url = blobs.presign(key, PRESIGN_SECONDS, media_type=found.media_type)
             if url is not None:
                 return self._redirect(url)
@@ -423,6 +439,11 @@ def partly(decided: Decided, part: Slice) -> Headers:
         (b"content-range", b"bytes %d-%d/%d" % (part.start, last, decided.found.size)),
         (b"content-length", b"%d" % part.length),
     ]
+
+
+def theirs(offer: Offer) -> Found:
+    key = keys.package(offer.sha256)
+    return Found(offer.sha256, offer.size, key.media_type, True, offer.indexed_at, key=key, offer=offer)
 
 
 def channeldata(made: Made) -> Found:
