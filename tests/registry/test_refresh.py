@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 import pytest
 from backports import zstd
+from sqlalchemy import select
 
 from fairway.app import Fairway
 from fairway.cli.upstreams import run
+from fairway.db.models import Package
 from fairway.registry import channels, upstreams
 from fairway.registry.actor import CONSOLE, Visibility
 from fairway.registry.upstreams import Settings
@@ -91,9 +95,7 @@ def publish(site, name, version="1.0", subdir="noarch", build="h0_0", channel="l
 
 
 def remove(site, filename, subdir="noarch", channel="lab"):
-    answer = site.client.delete(
-        f"/api/v1/channels/{channel}/artifacts/{subdir}/{filename}", headers=bearer(site.key())
-    )
+    answer = site.client.delete(f"/api/v1/channels/{channel}/artifacts/{subdir}/{filename}", headers=bearer(site.key()))
     assert answer.status_code == 204, answer.text
 
 
@@ -271,3 +273,61 @@ def test_nothing_in_the_index_leads_past_us(site, upstream):
     index = site.client.get("/lab/noarch/repodata_shards.msgpack.zst").content
     assert b"example.org" not in zstd.decompress(index)
     assert b"example.org" not in msgspec.msgpack.encode(shard(site, "tool"))
+
+
+def test_a_file_is_fetched_once_and_kept_when_the_upstream_is_away(site, upstream):
+    file = upstream.add("tool")
+    upstream.publish()
+    refresh(site, attach(site, upstream))
+    address, body = f"/lab/noarch/{file}", upstream.files[f"noarch/{file}"]
+    assert site.client.head(address).headers["content-length"] == str(len(body))
+    assert upstream.count(f"*/{file}") == 0
+    first = site.client.get(address)
+    assert (first.status_code, first.content) == (200, body)
+    assert first.headers["etag"] == f'"{hashlib.sha256(body).hexdigest()}"'
+    upstream.down()
+    assert site.client.get(address).content == body
+    assert site.client.get(address, headers={"Range": "bytes=5-9"}).content == body[5:10]
+    assert upstream.count(f"*/{file}") == 1
+    view = upstreams_of(site)
+    assert (view.kept_files, view.kept_bytes) == (1, len(body))
+
+
+def test_other_bytes_are_neither_sent_nor_kept(site, upstream):
+    file = upstream.add("tool")
+    upstream.publish()
+    refresh(site, attach(site, upstream))
+    upstream.files[f"noarch/{file}"] = b"evil" * 100
+    answer = site.client.get(f"/lab/noarch/{file}")
+    assert (answer.status_code, answer.json()["code"]) == (502, "remote_mismatch")
+    assert upstreams_of(site).kept_files == 0
+    upstream.files.pop(f"noarch/{file}")
+    assert site.client.get(f"/lab/noarch/{file}").status_code == 404
+    assert site.client.get("/lab/noarch/other-1.0-h0_0.conda").status_code == 404
+
+
+def test_what_the_upstream_deletes_can_be_had_if_it_was_fetched_and_that_is_wanted(site, upstream):
+    file, other = upstream.add("tool"), upstream.add("other")
+    upstream.publish()
+    view = attach(site, upstream)
+    refresh(site, view)
+    body = site.client.get(f"/lab/noarch/{file}").content
+    upstream.remove(file), upstream.remove(other)
+    upstream.publish()
+    refresh(site, view)
+    assert site.client.get(f"/lab/noarch/{file}").content == body
+    assert site.client.get(f"/lab/noarch/{other}").status_code == 404
+    with site.app.database.write() as session:
+        upstreams.attach(session, CONSOLE, "lab", Settings(upstream.url, keep=False), now=site.app.now())
+    assert site.client.get(f"/lab/noarch/{file}").status_code == 404
+
+
+def test_downloads_of_an_upstreams_files_are_counted(site, upstream):
+    file = upstream.add("tool")
+    upstream.publish()
+    refresh(site, attach(site, upstream))
+    for _ in range(3):
+        site.client.get(f"/lab/noarch/{file}")
+    site.app.counts.flush(site.app.database)
+    with site.app.database.read() as session:
+        assert session.scalar(select(Package.downloads).where(Package.name == "tool")) == 3

@@ -53,7 +53,9 @@ SHOWN = (
     .join(UpstreamName, (UpstreamName.subdir_id == Shard.subdir_id) & (UpstreamName.name == Shard.name))
     .join(UpstreamSubdir, UpstreamSubdir.subdir_id == Subdir.id)
     .where(
-        Subdir.channel_id == bindparam("channel_id"), Subdir.name == bindparam("subdir"), Shard.name == bindparam("name")
+        Subdir.channel_id == bindparam("channel_id"),
+        Subdir.name == bindparam("subdir"),
+        Shard.name == bindparam("name"),
     )
 )
 
@@ -107,9 +109,7 @@ def offered(reads: Reads, channel_id: int, subdir: str, filename: str) -> Offer 
     return None
 
 
-def keep(
-    database: Database, blobs: BlobStore, offer: Offer, staged: StagedFile, digest: Digest, *, now: int
-) -> None:
+def keep(database: Database, blobs: BlobStore, offer: Offer, staged: StagedFile, digest: Digest, *, now: int) -> None:
     """Keep a file that was fetched and is known to be good. Raises: StorageFull, Unavailable."""
     key = keys.package(digest.sha256)
     sweep.reclaim(database, [key.path])

@@ -351,7 +351,14 @@ def _shelf(reads: Reads, channel_id: int, subdir: str) -> Shelf | None:
             return None  # its first upload was refused after its row was made
         documents = {kind: (str(sha256), int(size)) for kind, (sha256, size) in (flat or {}).items()}
         return Shelf(
-            subdir_id, changed, shards_built or 0, flat_built or 0, documents, shards_at or 0, flat_at or 0, bool(upstream)
+            subdir_id,
+            changed,
+            shards_built or 0,
+            flat_built or 0,
+            documents,
+            shards_at or 0,
+            flat_at or 0,
+            bool(upstream),
         )
     return None
 

@@ -12,9 +12,8 @@ the same decisions with the same functions.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 
 import anyio
@@ -27,26 +26,34 @@ from fairway.blobs import keys
 from fairway.blobs.hot import LARGEST, Hot
 from fairway.blobs.keys import Key
 from fairway.conda.names import KNOWN_SUBDIRS
-from fairway.conda.repodata import Relations
 from fairway.errors import BlobMissing, FairwayError, NotFound, Unavailable
-from fairway.registry import access, browse, flat, index
+from fairway.registry import access, browse, index
 from fairway.registry.access import Action, Gate
-from fairway.registry.actor import Actor, Visibility
-from fairway.registry.copies import Offer
-from fairway.registry.index import ShardIndex
+from fairway.registry.actor import Visibility
 from fairway.registry.lookup import File, Miss, Shelf, View
 from fairway.registry.tokens import Known
 from fairway.web import passing
-from fairway.web.channeldata import ChannelData, Made
+from fairway.web.channeldata import ChannelData
 from fairway.web.conditional import Slice, Unsatisfiable, asked_slice, http_date, not_modified
 from fairway.web.fetching import Fetching
+from fairway.web.found import (
+    Decided,
+    Found,
+    being_built,
+    caching,
+    channeldata,
+    empty,
+    partly,
+    shard_index,
+    small,
+    theirs,
+)
 from fairway.web.paths import SIDECAR, Asked, What
 from fairway.web.protection import Headers, Protection
 from fairway.web.reply import Reply
 from fairway.web.visit import Visit
 
 NO_NOTICES = b'{"notices":[]}'
-FOREVER = "max-age=31536000, immutable"
 # where a key may be, so that nobody is answered with what a bad one was told
 VARY = b"Authorization, X-API-Key"
 # What is for everybody is the same whoever is signed in, and shared caches may keep one answer for all browsers. What is not
@@ -56,39 +63,6 @@ FLAT_WAIT_SECONDS = 2.0  # a reader of repodata.json waits this long for a build
 PRESIGN_SECONDS = 120
 THREADS = 32
 READ_CHUNK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What will be answered, before its bytes are touched. Sizes in bytes, times in ms."""
-
-    sha256: str
-    size: int
-    media_type: str
-    immutable: bool
-    modified: int | None = None
-    body: bytes | None = None
-    key: Key | None = None
-    artifact_id: int | None = None
-    ask_always: bool = False
-    offer: Offer | None = None  # a file of an upstream
-
-    @property
-    def is_package(self) -> bool:
-        return self.artifact_id is not None or self.offer is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """Somebody may have this, with these headers: `unchanged` for 304, `base` for a part, `whole` for all of it."""
-
-    found: Found
-    actor: Actor
-    expires_at: int | None
-    etag: bytes
-    unchanged: Headers
-    base: Headers
-    whole: Headers
 
 
 class Files:
@@ -420,51 +394,3 @@ class Files:
             *self.protection.headers(quiet=True),
         ]
         return Reply(HTTPStatus.TEMPORARY_REDIRECT, head)
-
-
-def caching(found: Found, index_max_age: int, *, public: bool) -> str:
-    whose = "public" if public else "private"
-    if found.immutable:
-        return f"{whose}, {FOREVER}"
-    if public and not found.ask_always:
-        return f"public, max-age={index_max_age}"
-    # micromamba looks only for max-age; everybody else takes no-cache as "ask again"
-    return f"{whose}, no-cache, max-age=0"
-
-
-def partly(decided: Decided, part: Slice) -> Headers:
-    last = part.start + part.length - 1
-    return [
-        *decided.base,
-        (b"content-range", b"bytes %d-%d/%d" % (part.start, last, decided.found.size)),
-        (b"content-length", b"%d" % part.length),
-    ]
-
-
-def theirs(offer: Offer) -> Found:
-    key = keys.package(offer.sha256)
-    return Found(offer.sha256, offer.size, key.media_type, True, offer.indexed_at, key=key, offer=offer)
-
-
-def channeldata(made: Made) -> Found:
-    return Found(made.sha256, len(made.body), keys.JSON, False, body=made.body)
-
-
-def shard_index(made: ShardIndex, shelf: Shelf) -> Found:
-    return Found(made.sha256, len(made.body), keys.BINARY, False, shelf.shards_at, body=made.body)
-
-
-def being_built() -> Unavailable:
-    """Something was acknowledged already: an empty index would hand its names to the next channel."""
-    return Unavailable("The index of this subdir is being built for the first time; try again in a moment.")
-
-
-@lru_cache(maxsize=512)
-def small(body: bytes, media_type: str) -> Found:
-    """One of the few bodies that are the same for every channel."""
-    return Found(hashlib.sha256(body).hexdigest(), len(body), media_type, False, body=body)
-
-
-@lru_cache(maxsize=512)
-def empty(subdir: str, relations: Relations) -> dict[str, bytes]:
-    return {index.SHARD_INDEX: index.empty_shard_index(subdir, relations), **flat.empty_documents(subdir, relations)}
