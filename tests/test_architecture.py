@@ -29,6 +29,7 @@ WRITES_BLOBS = {
     "registry.flat": "index documents",
     "registry.publish": "packages",
     "registry.backup": "packages, when they are restored",
+    "registry.copies": "files of upstreams",
     "cli.maintain": "the probe of 'fairway doctor', deleted at once",
 }
 MAKES_INDEX_KEYS = {

@@ -13,7 +13,7 @@ from fairway.conda import version
 from fairway.db.models import Channel, Need, Package
 from fairway.registry import channels, fsck, sweep, trash, withdraw
 from fairway.registry.actor import CONSOLE
-from fairway.registry.rows import bits_of
+from fairway.registry.listed import bits_of
 from tests.registry.world import DAY
 from tests.support.builders import conda_package
 

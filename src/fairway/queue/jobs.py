@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import delete, exists, select, update
+from sqlalchemy import delete, exists, select, true, update
 from sqlalchemy.orm import Session
 
 from fairway.db.models import Job
@@ -48,11 +48,12 @@ def is_due(session: Session, kinds: Collection[str], *, now: int) -> bool:
     return bool(session.scalar(select(exists().where(Job.run_at <= now, Job.kind.in_(kinds)))))
 
 
-def claim(session: Session, kinds: Collection[str], *, now: int) -> Claimed | None:
-    """Take the job of these kinds that is due longest. A worker that dies with it loses it when its lease ends."""
+def claim(session: Session, *, now: int, kinds: Collection[str] | None = None) -> Claimed | None:
+    """Take the job that is due longest, of these kinds or of any. A worker that dies with it loses it when its lease ends."""
     # a lease that ends later than any could was taken by a clock that ran ahead
     free = ~Job.lease_until.between(now + 1, now + LEASE_MS)
-    due = select(Job).where(Job.run_at <= now, free, Job.kind.in_(kinds)).order_by(Job.run_at).limit(1)
+    mine = true() if kinds is None else Job.kind.in_(kinds)
+    due = select(Job).where(Job.run_at <= now, free, mine).order_by(Job.run_at).limit(1)
     job = session.scalar(due.with_for_update(skip_locked=True))
     if job is None:
         return None

@@ -32,7 +32,7 @@ def run_due(
             if not jobs.is_due(session, handlers.keys(), now=clock()):
                 return done
         with database.write() as session:
-            job = jobs.claim(session, handlers.keys(), now=clock())
+            job = jobs.claim(session, now=clock(), kinds=handlers.keys())
         if job is None:
             return done
         try:

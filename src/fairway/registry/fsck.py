@@ -27,7 +27,7 @@ from fairway.db.engine import Database
 from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Shard, ShardBytes, Subdir, Withheld
 from fairway.errors import BlobMissing
 from fairway.registry import flat, sweep
-from fairway.registry.rows import bits_of
+from fairway.registry.listed import bits_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -12,15 +12,12 @@ from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
 from fairway.conda import record as records
-from fairway.conda import version
-from fairway.conda.names import SUBDIR_NUMBERS
 from fairway.db import quick
 from fairway.db.models import Artifact, Attestation, Base, Channel, Detail, Package, Record, Subdir, Withheld
 from fairway.registry import audit, index, needs, sweep, theirs
 from fairway.registry.access import Gate
+from fairway.registry.listed import bits_of, listed
 from fairway.registry.publish import Published, Received, Submission
-
-SUMMARY_MAX = 1_000
 
 
 def table(model: type[Base]) -> Table:
@@ -258,14 +255,6 @@ def fresh_row(
     }
 
 
-def bits_of(subdirs: Iterable[str]) -> int:
-    """Subdirs as `Package.places` has them."""
-    bits = 0
-    for subdir in subdirs:
-        bits |= 1 << SUBDIR_NUMBERS[subdir]
-    return bits
-
-
 def write_needs(
     session: Session,
     ids: Mapping[str, int],
@@ -290,13 +279,6 @@ def write_needs(
         newest = [writing.received.facts.record for writing in files if writing.key == key]
         kinds[kind][ids[name]] = set().union(*map(needs.names_in, newest))
     needs.write(session, **kinds)
-
-
-def listed(about: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str, str]:
-    """Summary and licence, as packages are listed with them."""
-    summary = str(about.get("summary") or "")
-    licence = str(record.get("license") or about.get("license") or "")
-    return summary[:SUMMARY_MAX], licence[:SUMMARY_MAX]
 
 
 def write_artifacts(
@@ -464,9 +446,3 @@ def outcome(
         facts=facts,
         warnings=facts.warnings,
     )
-
-
-def show_newest(package: Package, newest: str, *, about: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-    """Make these the facts a package is listed with."""
-    package.version, package.version_key = newest, version.sort_key(newest)
-    package.summary, package.licence = listed(about, record)

@@ -24,7 +24,8 @@ from fairway.registry import access, audit, index, needs, theirs
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.registry.admit import home_of
-from fairway.registry.rows import Home, bits_of, show_newest
+from fairway.registry.listed import bits_of, show_newest
+from fairway.registry.rows import Home
 
 REASON_MAX = 500
 
