@@ -20,6 +20,7 @@ from tests.support import misbehaving
 from tests.support.builders import conda_package
 from tests.support.site import Site, bearer
 from tests.support.upstream import Upstream
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -285,6 +286,7 @@ def test_a_file_is_fetched_once_and_kept_when_the_upstream_is_away(site, upstrea
     first = site.client.get(address)
     assert (first.status_code, first.content) == (200, body)
     assert first.headers["etag"] == f'"{hashlib.sha256(body).hexdigest()}"'
+    eventually(lambda: not site.app.transfers.under_way())
     upstream.down()
     assert site.client.get(address).content == body
     assert site.client.get(address, headers={"Range": "bytes=5-9"}).content == body[5:10]
