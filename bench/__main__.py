@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import report
 from bench.client import ROOT
 from bench.context import Context
-from bench.suites import big, busy, crowd, download, get, growth, index, local, memory, pages, solvable, upload
+from bench.suites import big, busy, crowd, download, get, growth, index, local, memory, pages, solvable, solve, upload
 
 BENCHES = {
     "upload": upload.run,
@@ -26,6 +26,7 @@ BENCHES = {
     "big": big.run,
     "memory": memory.run,
     "pages": pages.run,
+    "solve": solve.run,
 }
 DOCUMENT = ROOT / "docs" / "performance.md"
 

@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -283,7 +283,7 @@ class Solving:
             )
             rows = Rows(session, actor, asked)
             answer = self.solvers.ask(question, rows)
-            channels = tuple(sorted(rows.allowed))
+            channels = tuple(sorted(rows.looked_into))
             changed = generations(session, channels, asked.system)
         self.solved += 1
         until = math.inf if answer.decided else time.monotonic() + UNDECIDED_SECONDS
@@ -302,6 +302,11 @@ class Rows:
         self.allowed = set(asked.related)
         self.lacking: list[tuple[list[str], list[int]]] = []
         self._subdirs: dict[int, dict[str, int]] = {}
+
+    @property
+    def looked_into(self) -> Iterable[int]:
+        """The channels that were really asked about."""
+        return self._subdirs.keys()
 
     def find(self, channels: Sequence[int], names: Sequence[str]) -> list[Found]:
         found = []
