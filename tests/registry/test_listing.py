@@ -14,6 +14,7 @@ from fairway.registry.access import Action
 from fairway.registry.actor import CONSOLE, NOBODY, Role
 from fairway.registry.listing import Sort, Which
 from fairway.registry.statistics import DAY_MS
+from fairway.registry.suppliers import Supplier
 from tests.support.builders import conda_package
 
 
@@ -241,27 +242,28 @@ def test_dependencies_say_what_is_here_and_where_they_differ(world):
     world.put(conda_package("demo", "1.0", subdir="linux-64", depends=["numpy >=1.20", "python >=3.9", "__glibc >=2.17"],
                             index={"constrains": ["pandas <2"]}, run_exports={"weak": ["demo >=1"]}))  # fmt: skip
     world.put(conda_package("demo", "1.0", subdir="win-64", depends=["numpy >=1.20", "vc 14.*"]))
-    with reading(world, most=4) as (session, head):
+    with reading(world, most=7) as (session, head):
         package = packages.show(session, head, "demo")
-        found = dependencies.dependencies(session, head, package)
+        found = dependencies.dependencies(session, CONSOLE, head, package)
     assert found.platforms == ("linux-64", "win-64")
-    assert [(one.spec, one.platforms, one.here, one.newest) for one in found.depends] == [
-        ("numpy >=1.20", (), True, "2.0"),
-        ("python >=3.9", ("linux-64",), False, ""),
-        ("vc 14.*", ("win-64",), False, ""),
+    assert [(one.spec, one.platforms, one.supplier) for one in found.depends] == [
+        ("numpy >=1.20", (), Supplier("lab", "this", "2.0", "2.0")),
+        ("python >=3.9", ("linux-64",), None),
+        ("vc 14.*", ("win-64",), None),
     ]
     assert [one.name for one in found.virtual] == ["__glibc"]
     assert [one.spec for one in found.constrains] == ["pandas <2"]
     assert [one.spec for one in found.run_exports["weak"]] == ["demo >=1"]
     with world.app.database.write() as session:
         withdraw.yank_version(session, CONSOLE, "lab", "demo", "1.0", "broken", now=world.now)
-    with reading(world, most=4) as (session, head):
+    with reading(world, most=7) as (session, head):
         package = packages.show(session, head, "demo")
-        again = dependencies.dependencies(session, head, package, "1.0")
+        again = dependencies.dependencies(session, CONSOLE, head, package, "1.0")
     assert again.depends == found.depends
-    assert [(one.spec, one.here, one.newest) for one in again.run_exports["weak"]] == [("demo >=1", True, "")]
+    # every file of it is yanked: there is none to get
+    assert [(one.spec, one.supplier) for one in again.run_exports["weak"]] == [("demo >=1", None)]
     with pytest.raises(errors.NotFound), reading(world, most=4) as (session, head):
-        dependencies.dependencies(session, head, package, "9.9")
+        dependencies.dependencies(session, CONSOLE, head, package, "9.9")
 
 
 def test_dependents_are_those_whose_newest_version_asks(world):
@@ -270,19 +272,21 @@ def test_dependents_are_those_whose_newest_version_asks(world):
     world.put(conda_package("c", "2.0", depends=["other"]))
     world.put(conda_package("b", "1.0", build="h1_1", depends=["extra"]))
     with reading(world, most=20) as (session, head):
-        rows = walk(lambda **more: dependencies.dependents(session, head, "base", now=world.now, **more), limit=1)
+        rows = walk(
+            lambda **more: dependencies.dependents(session, CONSOLE, head, "base", now=world.now, **more), limit=1
+        )
         assert [row.name for row in rows] == ["a", "b"]
-        assert dependencies.count_dependents(session, head, "base") == 2
-        assert dependencies.count_dependents(session, head, "extra") == 1
-        assert dependencies.count_dependents(session, head, "nothing") == 0
+        assert dependencies.count_dependents(session, CONSOLE, "base") == 2
+        assert dependencies.count_dependents(session, CONSOLE, "extra") == 1
+        assert dependencies.count_dependents(session, CONSOLE, "nothing") == 0
 
 
 def test_a_file_that_is_replaced_takes_its_needs_with_it(world):
     world.set(allow_overwrite=True)
     world.put(conda_package("demo", depends=["a", "b"]))
     world.put(conda_package("demo", depends=["b", "c"]), force=True)
-    with reading(world, most=3) as (session, head):
-        assert [dependencies.count_dependents(session, head, name) for name in "abc"] == [0, 1, 1]
+    with reading(world, most=4) as (session, _):
+        assert [dependencies.count_dependents(session, CONSOLE, name) for name in "abc"] == [0, 1, 1]
 
 
 def test_contents_are_shown_a_folder_at_a_time(world):

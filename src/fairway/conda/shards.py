@@ -71,6 +71,33 @@ def records(data: bytes) -> dict[str, dict[str, Any]]:
     }
 
 
+class Build(msgspec.Struct, frozen=True):
+    """What of a record a match spec looks at."""
+
+    version: str
+    build: str = ""
+    build_number: int = 0
+
+
+class _Builds(msgspec.Struct):
+    packages: dict[str, Build] = {}
+    packages_conda: dict[str, Build] = msgspec.field(default_factory=dict, name="packages.conda")
+    v3: dict[str, dict[str, Build]] = {}
+
+
+_decode_builds = msgspec.msgpack.Decoder(_Builds).decode
+
+
+def builds(data: bytes) -> list[Build]:
+    """What a shard holds, decompressed, and no more of it than a match spec looks at; nothing of one that is none."""
+    try:
+        found = _decode_builds(data)
+    except msgspec.DecodeError:
+        return []
+    parts = (found.packages, found.packages_conda, *found.v3.values())
+    return [build for part in parts for build in part.values()]
+
+
 def index(subdir: str, shards: Mapping[str, bytes], relations: Relations = NO_RELATIONS) -> bytes:
     """The shard index, compressed. `shards` maps a name to the 32 bytes of its shard's sha256, in the order of names;
     `relations` are the channel's.

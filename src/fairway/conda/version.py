@@ -75,13 +75,44 @@ def sort_key(text: str) -> bytes:
     if found is None:
         raise PackageRefused(f"'{_shown(text)}' is not a version.", code="version_invalid")
     try:
-        epoch: list[int | str] = [_number(found["epoch"] or "0")]
+        first: list[int | str] = [_number(found["epoch"] or "0")]
         local = _segments(found["local"]) if found["local"] else []
-        return _encode([epoch, *_segments(found["main"])]) + _encode(local)
+        return _encode([first, *_segments(found["main"])]) + _encode(local)
     except OverflowError as error:
         raise PackageRefused(
             f"'{_shown(text)}' is too long, or a number in it too large, for conda clients.", code="version_invalid"
         ) from error
+
+
+def starts_with(text: str, prefix: str) -> bool:
+    """Whether a version is one of a series, as `1.2.*` has it: every component of the prefix is the version's, whatever
+    follows. Zeros at a prefix's end need not be written in the version.
+
+    Raises:
+        PackageRefused: code `version_invalid`, for a text no client can read.
+    """
+    sort_key(text), sort_key(prefix)  # whether they can be read
+    if epoch(text) != epoch(prefix):
+        return False
+    mine, wanted = (
+        _segments(one.lower().rpartition("!")[2].partition("+")[0].replace("-", "_")) for one in (text, prefix)
+    )
+    *whole, last = wanted
+    mine += [[0]] * (len(wanted) - len(mine))
+    if any(_trimmed(one) != _trimmed(other) for one, other in zip(mine, whole, strict=False)):
+        return False
+    return mine[len(whole)][: len(last)] == last
+
+
+def epoch(text: str) -> int:
+    """The number before the `!` of a version that can be read."""
+    return int(text.partition("!")[0]) if "!" in text else 0
+
+
+def _trimmed(segment: list[int | str]) -> list[int | str]:
+    while segment and segment[-1] == 0:
+        segment = segment[:-1]
+    return segment
 
 
 def _segments(part: str) -> list[list[int | str]]:

@@ -45,7 +45,7 @@ LINKS = {
     "source_archive": "Source archive",
 }
 GROUPS = {
-    "depends": ("Depends on", "Installed with it, in a version that fits."),
+    "depends": ("Depends on", "Installed with it, in a version that fits, from the first channel that has it."),
     "virtual": ("Needs of the machine", "Virtual packages: what the machine has to be or have."),
     "constrains": ("Constrains", "Not installed with it; but if it is there, in a version that fits."),
 }
@@ -73,6 +73,7 @@ class Group:
     title: str
     about: str
     needs: Sequence[Requirement]
+    needed: bool = False  # without these it cannot be installed
 
 
 def opened(app: App, session: Session, actor: Actor, channel: str, name: str) -> tuple[Head, PackageHead]:
@@ -198,7 +199,7 @@ def requirements(request: Request, app: App, actor: Visitor, channel: str, name:
     """What a version needs, and what of that is here."""
     with app.database.read() as session:
         head, package = opened(app, session, actor, channel, name)
-        found = dependencies.dependencies(session, head, package, version or None)
+        found = dependencies.dependencies(session, actor, head, package, version or None)
         known = list(registry.versions(session, package))
     return page(
         request,
@@ -216,7 +217,7 @@ def grouped(found: Dependencies) -> list[Group]:
         "virtual": found.virtual,
         "constrains": found.constrains,
     }
-    groups = [Group(*GROUPS[kind], needs) for kind, needs in every.items() if needs]
+    groups = [Group(*GROUPS[kind], needs, kind == "depends") for kind, needs in every.items() if needs]
     for kind, needs in found.run_exports.items():
         title = f"Run exports, {kind.replace('_', ' ')}"
         groups.append(Group(title, EXPORTS.get(kind, "Given to what is built with it."), needs))
@@ -225,10 +226,10 @@ def grouped(found: Dependencies) -> list[Group]:
 
 @router.get(f"{PACKAGE}/dependents")
 def dependents(request: Request, app: App, actor: Visitor, channel: str, name: str, cursor: Cursor = "") -> Response:
-    """The packages of the channel that depend on this one."""
+    """The packages that depend on this one, in every channel the visitor may read."""
     with app.database.read() as session:
         head, package = opened(app, session, actor, channel, name)
-        found = dependencies.dependents(session, head, package.name, cursor=cursor, limit=SHOWN, now=app.now())
+        found = dependencies.dependents(session, actor, head, package.name, cursor=cursor, limit=SHOWN, now=app.now())
     return page(
         request,
         "package/dependents.html",
