@@ -144,3 +144,15 @@ def test_what_a_channel_and_its_relations_lack(bio):
     relate(bio, "bio", base="forge")
     assert lacking("python", "reads", "cuda", "ghost") == {"cuda", "ghost"}
     assert lacking() == set()
+
+
+def test_an_upload_is_told_what_nobody_has(bio):
+    """Nobody whom clients ask by themselves; what comes in with it counts."""
+    depends = ["python >=3", "cuda", "reads", "ghost", "__glibc >=2", "newcomer"]
+    assert bio.put(conda_package("newcomer", depends=depends), channel="bio").unmet == ("cuda", "ghost", "python")
+    relate(bio, "bio", base="forge")
+    relate(bio, "forge", overrides="extra")
+    assert bio.put(conda_package("newcomer", "2.0", depends=depends), channel="bio").unmet == ("ghost",)
+    assert bio.put(conda_package("newcomer", "2.0", depends=depends), channel="bio", same_is_fine=True).unmet == ()
+    bio.set("extra", visibility="private")
+    assert bio.put(conda_package("newcomer", "3.0", depends=depends), channel="bio").unmet == ("cuda", "ghost")

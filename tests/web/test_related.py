@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from fairway.conda import notes
 from fairway.registry import channels
 from fairway.registry.actor import CONSOLE
+from tests.support.browser import OWN
 from tests.support.builders import conda_package
 
 PAGE = "/channels/bio/related"
@@ -64,3 +66,39 @@ def test_a_channel_alone_says_so_and_a_bad_cursor_is_refused(bio):
     assert "alone stands alone" in bio.get("/channels/alone/related").text
     assert bio.get(PAGE + "?cursor=x").status_code == 400
     assert bio.get("/channels/nothing/related", accept="text/html").status_code == 401
+
+
+def test_an_upload_says_what_nobody_has(bio):
+    """In the API's answer, and in the sentence that the page shows; the file is taken all the same."""
+    package = conda_package("reader", depends=["python", *(f"missing-{number}" for number in range(7))])
+    answer = bio.put("bio", package, bio.key())
+    assert answer.status_code == 201
+    assert answer.json()["unmet"] == [f"missing-{number}" for number in range(7)]
+    assert answer.json()["warnings"] == []
+    browser = bio.browser("admin")
+    name, data = conda_package("writer", depends=["ghost"])
+    token = browser.page("/channels/bio/upload").token()
+    answer = browser.client.post(
+        f"/channels/bio/upload/file?filename={name}",
+        content=data,
+        headers=OWN | {"x-csrf-token": token, "content-type": "application/octet-stream", "accept": "application/json"},
+    )
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["note"] == "Worth knowing: neither the channel nor one that it is related to has ghost."
+
+
+def test_a_note_names_the_first_of_many():
+    assert notes.lacking(["a"]).endswith("has a")
+    assert notes.lacking(list("abcdefg")).endswith("has a, b, c, d, e and 2 more")
+
+
+def test_dependencies_lead_to_the_channel_that_supplies_them(bio):
+    text = bio.get("/channels/bio/packages/aligner/dependencies").text
+    assert 'href="/channels/forge/packages/python"' in text
+    assert 'href="/channels/forge/packages/python?version=1.0"' in text
+    assert "not related" in text.partition('href="/channels/other/packages/cuda"')[2]
+    assert 'href="/channels/bio/packages/ghost"' not in text
+    assert "chip-bad" in text
+    assert "met nowhere" in text
+    users = bio.get("/channels/forge/packages/python/dependents").text
+    assert 'href="/channels/bio/packages/aligner"' in users

@@ -101,7 +101,7 @@ def test_a_file_says_what_was_found_in_it(lab):
         "sha256": hashlib.sha256(data).hexdigest(),
         "href": "/channels/lab/packages/arm",
         "depends": ["python >=3.11", "joint"],
-        "note": None,
+        "note": "Worth knowing: neither the channel nor one that it is related to has joint, python.",
     }
     assert files(lab) == [filename]
     with lab.app.database.read() as session:

@@ -141,7 +141,10 @@ def said(answer: httpx.Response) -> str:
     if answer.is_success and isinstance(body, dict):
         word = "published" if body.get("created") else "already there"
         late = "" if body.get("indexed", True) else "; its index will follow shortly"
-        warned = "".join(f"; note: {notes.sentence(code)}" for code in body.get("warnings", []))
+        noted = [notes.sentence(code) for code in body.get("warnings", [])]
+        if unmet := body.get("unmet"):
+            noted.append(notes.lacking(unmet))
+        warned = "".join(f"; note: {one}" for one in noted)
         return f"{word} in {body.get('channel')}/{body.get('subdir')}{late}{warned}"
     detail = body.get("detail") if isinstance(body, dict) else None
     raise Invalid(f"{detail or answer.text[:500] or 'no reason given'} (HTTP {answer.status_code})")

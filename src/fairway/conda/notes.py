@@ -1,5 +1,7 @@
 """What is worth knowing of a package that was accepted: the codes of `Artifact.warnings`, and a sentence for each."""
 
+from collections.abc import Sequence
+
 SENTENCES = {
     "case_collision": "some of its paths differ only by case, so it cannot be installed on Windows and macOS as it is",
     "depends_missing": "its index.json has no 'depends'; it is taken to need nothing",
@@ -13,5 +15,14 @@ SENTENCES = {
 }
 
 
+NAMED = 5
+
+
 def sentence(code: str) -> str:
     return SENTENCES.get(code, code)
+
+
+def lacking(names: Sequence[str]) -> str:
+    """What is worth knowing of a package that depends on names nobody has whom clients ask by themselves."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"neither the channel nor one that it is related to has {', '.join(names[:NAMED])}{more}"

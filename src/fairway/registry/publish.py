@@ -7,9 +7,10 @@ the shards made of them. A crash in between leaves an orphan blob, which harms n
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from sqlalchemy import select
@@ -38,6 +39,24 @@ class Received:
     digest: Digest
     sidecar: bytes | None = None  # its attestations, as clients will fetch them
 
+    def entry(self, *, now: int) -> dict[str, Any]:
+        """The file's record with what only the server knows of it."""
+        facts, digest = self.facts, self.digest
+        entry: dict[str, Any] = {
+            **facts.record,
+            "md5": digest.md5,
+            "sha256": digest.sha256,
+            "size": digest.size,
+            "indexed_timestamp": now,
+        }
+        if facts.run_exports or facts.needs_v3:
+            # CEP 21, in both projections as rattler's indexer has it: builders need not ask for run_exports.json, where v3
+            # records have no place, so that a missing field there would mean downloading the package to see
+            entry["run_exports"] = facts.run_exports
+        if self.sidecar is not None:
+            entry["attestations_sha256"] = hashlib.sha256(self.sidecar).hexdigest()
+        return entry
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -59,6 +78,7 @@ class Published:
     indexed_timestamp: int
     facts: Facts
     warnings: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()  # what it depends on and nobody has, in the channel or where its relations lead
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,16 @@ a channel lacks is looked up elsewhere (docs/decisions/0034 has figures).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, case, exists, func, literal, or_, select, text
+from sqlalchemy import and_, bindparam, case, exists, func, literal, or_, select, text
 from sqlalchemy.orm import Session, aliased
 
+from fairway.db import quick
 from fairway.db.models import Channel, Package, Relation, Want
-from fairway.registry import access, relating
+from fairway.registry import access, needs, relating, sweep
 from fairway.registry.actor import Actor
 from fairway.registry.listing import Head
 from fairway.registry.paging import Page, page
@@ -200,11 +201,48 @@ def needed_by(session: Session, head: Head, names: Sequence[str]) -> dict[str, t
     return found
 
 
+# --- at an upload ---------------------------------------------------------------------------------------------------
+
+
+def near() -> Any:
+    """The ids of a channel and of all that its relations lead to, as clients are told of them."""
+    here, target = aliased(Channel), aliased(Channel)
+    found = select(bindparam("channel_id", type_=Want.channel_id.type).label("id")).cte("near", recursive=True)
+    step = (
+        select(target.id)
+        .select_from(found)
+        .join(Relation, Relation.channel_id == found.c.id)
+        .join(here, here.id == found.c.id)
+        .join(target, or_(target.id == Relation.base_id, target.id == Relation.overrides_id))
+        .where(relating.shows(here, target))
+    )
+    return select(found.union(step).c.id)
+
+
+# Asked with every upload: kept, because making a statement costs more than running it.
+HAVE = (
+    select(Package.name)
+    .where(Package.channel_id.in_(near()), Package.name.in_(bindparam("names", expanding=True)), Package.version != "")
+    .distinct()
+)
+
+
 def lacking(session: Session, channel_id: int, names: Iterable[str]) -> set[str]:
-    """Those of some names that neither a channel nor any that its relations lead to has, for everybody alike."""
+    """Those of some names that neither a channel has nor any that its relations lead to, for everybody alike. One
+    statement, unless these are very many.
+    """
     wanted = set(names)
-    if not wanted:
-        return set()
-    near = [one.id for one in relating.order(session, channel_id)] or [channel_id]
-    query = select(Package.name).where(Package.channel_id.in_(near), Package.name.in_(wanted), Package.version != "")
-    return wanted - set(session.scalars(query))
+    found: set[str] = set()
+    for some in sweep.batched(wanted):
+        rows = quick.of(session).execute(HAVE, {"channel_id": channel_id, "names": some})
+        found.update(name for (name,) in rows)
+    return wanted - found
+
+
+def lacking_for(
+    session: Session, channel_id: int, records: Mapping[int, Mapping[str, Any]]
+) -> dict[int, tuple[str, ...]]:
+    """What each of some records depends on and nobody of these has, by whatever their numbers are. One statement."""
+    needed = {number: needs.names_in(record) for number, record in records.items()}
+    found = lacking(session, channel_id, set().union(*needed.values()))
+    return {number: tuple(sorted(names & found)) for number, names in needed.items()}

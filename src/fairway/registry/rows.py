@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
@@ -14,7 +13,7 @@ from fairway.blobs import keys
 from fairway.conda import record as records
 from fairway.db import quick
 from fairway.db.models import Artifact, Attestation, Base, Channel, Detail, Package, Record, Subdir, Withheld
-from fairway.registry import audit, index, needs, sweep, theirs
+from fairway.registry import audit, index, needs, relations, sweep, theirs
 from fairway.registry.access import Gate
 from fairway.registry.listed import bits_of, listed
 from fairway.registry.publish import Published, Received, Submission
@@ -159,6 +158,7 @@ def write(session: Session, home: Home, writings: Sequence[Writing]) -> dict[int
     needs.refresh(session, replaced)
     sweep.keep(session, [keys.package(writing.received.digest.sha256).path for writing in writings])
     audit.notes(session, [line(home.gate.id, packages, writing) for writing in writings])
+    lacking = relations.lacking_for(session, home.gate.id, {one.number: one.received.facts.record for one in writings})
     outcomes: dict[int, Published] = {}
     for mine in touched.values():
         place = mine[0].place
@@ -175,6 +175,7 @@ def write(session: Session, home: Home, writings: Sequence[Writing]) -> dict[int
                 change=place.changed,
                 created=True,
                 indexed=writing.received.facts.name not in failed,
+                unmet=lacking[writing.number],
             )
     if home.taken:
         theirs.settle(session, home.gate.id, home.taken, now=max(writing.submission.now for writing in writings))
@@ -355,7 +356,7 @@ def write_contents(session: Session, ids: Mapping[int, int], writings: Sequence[
     for writing in writings:
         facts = writing.received.facts
         artifact_id = ids[writing.number]
-        entry = entry_of(writing.received, now=writing.at)
+        entry = writing.received.entry(now=writing.at)
         details.append(
             {
                 "artifact_id": artifact_id,
@@ -391,25 +392,6 @@ def write_contents(session: Session, ids: Mapping[int, int], writings: Sequence[
     run.each(NEW_ATTESTATIONS, attested)
 
 
-def entry_of(received: Received, *, now: int) -> dict[str, Any]:
-    """A file's record with what only the server knows of it."""
-    facts, digest = received.facts, received.digest
-    entry: dict[str, Any] = {
-        **facts.record,
-        "md5": digest.md5,
-        "sha256": digest.sha256,
-        "size": digest.size,
-        "indexed_timestamp": now,
-    }
-    if facts.run_exports or facts.needs_v3:
-        # CEP 21, in both projections as rattler's indexer has it: builders need not ask for run_exports.json, where v3
-        # records have no place, so that a missing field there would mean downloading the package to see
-        entry["run_exports"] = facts.run_exports
-    if received.sidecar is not None:
-        entry["attestations_sha256"] = hashlib.sha256(received.sidecar).hexdigest()
-    return entry
-
-
 def line(channel_id: int, packages: Mapping[str, int], writing: Writing) -> dict[str, Any]:
     """What the audit says of a file that came in."""
     subdir, filename = writing.submission.place
@@ -427,8 +409,9 @@ def line(channel_id: int, packages: Mapping[str, int], writing: Writing) -> dict
 
 
 def outcome(
-    home: Home, writing: Writing, *, indexed_at: int, change: int, created: bool, indexed: bool = True
-) -> Published:
+    home: Home, writing: Writing, *, indexed_at: int, change: int, created: bool, indexed: bool = True,
+    unmet: tuple[str, ...] = (),
+) -> Published:  # fmt: skip
     subdir, filename = writing.submission.place
     facts, digest = writing.received.facts, writing.received.digest
     return Published(
@@ -445,4 +428,5 @@ def outcome(
         indexed_timestamp=indexed_at,
         facts=facts,
         warnings=facts.warnings,
+        unmet=unmet,
     )

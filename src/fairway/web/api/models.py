@@ -219,7 +219,8 @@ class Hits(BaseModel):
 
 class Uploaded(BaseModel):
     """`created` is false where the very same file was there already; `indexed` if its record can be found by now.
-    `warnings` are codes of what was odd and accepted.
+    `warnings` are codes of what was odd in it and accepted; `unmet` the first names that it depends on and that neither the channel
+    has nor any that its relations lead to.
     """
 
     channel: str
@@ -232,6 +233,7 @@ class Uploaded(BaseModel):
     replaced: bool
     indexed: bool
     warnings: list[str]
+    unmet: list[str]
 
 
 class Health(BaseModel):

@@ -137,8 +137,11 @@ def facts_of(request: Request, published: Published) -> dict[str, Any]:
         said.append("It replaced the file that had its name.")
     if not published.indexed:
         said.append("It will be in the index in a moment.")
-    if published.warnings:
-        said.append(f"Worth knowing: {'; '.join(map(notes.sentence, published.warnings))}.")
+    noted = [*map(notes.sentence, published.warnings)]
+    if published.unmet:
+        noted.append(notes.lacking(published.unmet))
+    if noted:
+        said.append(f"Worth knowing: {'; '.join(noted)}.")
     return {
         "filename": published.filename,
         "name": published.facts.name,

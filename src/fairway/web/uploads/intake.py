@@ -43,6 +43,7 @@ DRAIN_SECONDS = 20.0
 # Uploads that are being stored at once: half of the threads, so that a database or a store that hangs leaves the others
 # to those who read.
 AT_ONCE = 16
+UNMET_SAID = 100
 TURN_SECONDS = 10.0
 _turns: RunVar[asyncio.Semaphore] = RunVar("turns")
 
@@ -245,4 +246,5 @@ def as_dict(published: Published) -> dict[str, object]:
         "replaced": published.replaced,
         "indexed": published.indexed,
         "warnings": list(published.warnings),
+        "unmet": list(published.unmet[:UNMET_SAID]),
     }
