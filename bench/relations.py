@@ -14,13 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from fairway.db import migrate
 from fairway.db.engine import Database
 from fairway.db.models import Channel, Need, Package, Relation, Want
-from fairway.registry import listing, relations
+from fairway.registry import listing, needs, relations
 from fairway.registry.actor import CONSOLE, NOBODY
 
 AT_ONCE = 10_000
@@ -78,15 +78,22 @@ def fill(database: Database, packages: int) -> None:
         for channel in range(3, 53):
             for number in range(200):
                 add(channel, f"own{channel}-{number:03}")
-        needed: list[dict[str, Any]] = []
-        for package in made:
-            names = {common(chance, packages) for _ in range(5)}
-            needed += [{"package_id": package["id"], "name": name} for name in sorted(names)]
+        needed = {package["id"]: {common(chance, packages) for _ in range(5)} for package in made}
         rows(session, Package, made)
+        count = func.count()
+        session.execute(
+            update(Channel).values(
+                packages=select(count).where(Package.channel_id == Channel.id).scalar_subquery(),
+            )
+        )
         begin = time.perf_counter()
-        rows(session, Need, needed)
+        for first in range(0, len(made), AT_ONCE):
+            some = made[first : first + AT_ONCE]
+            needs.write(session, fresh={package["id"]: needed[package["id"]] for package in some})
         seconds = time.perf_counter() - begin
-        print(f"{len(made)} packages, {len(needed)} needs written in {seconds:.1f} s, counting them included")
+        print(
+            f"{len(made)} packages, {sum(map(len, needed.values()))} needs written in {seconds:.1f} s, counting included"
+        )
         if not database.is_sqlite:
             session.execute(text("ANALYZE"))
 

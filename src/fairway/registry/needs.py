@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import Table, bindparam, delete, insert, select
+from sqlalchemy import ARRAY, BigInteger, String, Table, bindparam, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from fairway.conda import spec
@@ -21,6 +21,12 @@ NAME = spec.NAME
 TABLE = cast("Table", Need.__table__)
 HAVE = select(Need.package_id, Need.name).where(Need.package_id.in_(bindparam("ids", expanding=True)))
 ADD = insert(TABLE)
+ADD_ALL = insert(TABLE).from_select(
+    ["package_id", "name"],
+    select(
+        func.unnest(bindparam("ids", type_=ARRAY(BigInteger))), func.unnest(bindparam("names", type_=ARRAY(String)))
+    ),
+)
 DROP = delete(TABLE).where(TABLE.c.package_id == bindparam("owner"), TABLE.c.name == bindparam("needed"))
 
 
@@ -58,7 +64,11 @@ def write(
         if package_id in exactly:
             drop += [{"owner": package_id, "needed": name} for name in sorted(before - names)]
     run.each(DROP, drop)
-    run.each(ADD, add)
+    if session.get_bind().dialect.name == "sqlite":
+        run.each(ADD, add)
+    elif add:
+        # at once: triggers count what channels want with every statement (migration 0006)
+        session.execute(ADD_ALL, {"ids": [row["package_id"] for row in add], "names": [row["name"] for row in add]})
 
 
 def refresh(session: Session, package_ids: Iterable[int]) -> None:
