@@ -264,10 +264,10 @@ class Fairway:
     def close(self) -> None:
         """Stop the background, write what is still in memory, and let go of everything. May be called twice."""
         self._stop.set()
-        if self._transfers is not None:
-            self._transfers.close()
         if self._remote is not None:
             self._remote.close()  # whoever asks others stops within a second
+        if self._transfers is not None:
+            self._transfers.close()
         self.lookup.close()
         self.solving.close()
         self.publisher.stop()

@@ -28,7 +28,7 @@ def client_of() -> Iterator[Callable[..., Client]]:
         def make(*upstreams: Upstream, allow: str = "", **options: object) -> Client:
             pauses: list[float] = []
             rules = Rules.parse(",".join([allow, *(one.allow for one in upstreams)]))
-            client = Client(rules, wait=pauses.append, **{"idle": 5.0, **options})  # type: ignore[arg-type]
+            client = Client(rules, wait=lambda seconds, over: pauses.append(seconds), **{"idle": 5.0, **options})  # type: ignore[arg-type]
             client.pauses = pauses  # type: ignore[attr-defined]
             stack.callback(client.close)
             return client

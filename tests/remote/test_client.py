@@ -12,6 +12,7 @@ import pytest
 
 from fairway import __version__
 from fairway.errors import RemoteDenied, RemoteError, RemoteMissing, RemoteUnavailable, RemoteWrong
+from fairway.remote.addresses import Rules
 from fairway.remote.client import Client, Validators, Wish
 from tests.support import misbehaving as bad
 from tests.support.upstream import Upstream
@@ -92,7 +93,7 @@ MISBEHAVIOURS: list[tuple[str, Any, str, str, int]] = [
     ("a web page", bad.html(), "remote_not_data", "sent a web page instead of data", 1),
     ("a web page as JSON", bad.html("application/json"), "remote_not_data", "sent a web page", 1),
     ("truncated", bad.truncated(), "remote_cut_off", "broke off before the end", 3),
-    ("reset", bad.reset(), "remote_cut_off", "cut off", 3),
+    ("reset", bad.reset(), "remote_cut_off", "broke off before the end", 3),
     ("compressed", bad.encoded(), "remote_encoding", "compressed (gzip)", 1),
     ("compressed oddly", bad.encoded("a\x01b"), "remote_encoding", "compressed (unknown)", 1),
     ("huge, chunked", bad.huge(), "remote_too_large", "larger than 1,048,576 bytes", 1),
@@ -236,6 +237,24 @@ def test_who_leaves_many_stops_them(up: Upstream, client_of: Callable[..., Clien
     assert len(taken) <= 5
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("remote-")] == []
     assert threading.active_count() >= before - 1
+
+
+def test_a_pause_ends_when_nobody_wants_the_answer(up: Upstream) -> None:
+    up.fault("*", bad.status(503, retry_after=25))
+    client, wanted = Client(Rules.parse(up.allow)), threading.Event()
+    caught: list[RemoteError] = []
+    thread = threading.Thread(
+        target=lambda: caught.append(
+            failure(lambda: client.document(f"{up.url}/{JSON}", limit=LIMIT, over=wanted.is_set))
+        )
+    )
+    thread.start()
+    up.wait_for("*")
+    wanted.set()
+    thread.join(timeout=15)
+    client.close()
+    assert not thread.is_alive()
+    assert (len(caught), up.count()) == (1, 1)
 
 
 def test_a_broken_list_of_wishes_ends_many(client: Client, up: Upstream) -> None:

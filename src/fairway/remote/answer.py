@@ -193,7 +193,7 @@ def named(shown: str) -> Iterator[None]:
     except httpcore2.TimeoutException:
         raise RemoteUnavailable(f"{shown} did not answer in time.", code="remote_timeout") from None
     except httpcore2.NetworkError:
-        raise RemoteUnavailable(f"{shown}: The connection was cut off.", code="remote_cut_off") from None
+        raise RemoteUnavailable(f"{shown}: It broke off before the end.", code="remote_cut_off") from None
     except httpcore2.RemoteProtocolError as error:
         if any(words in str(error) for words in ("without sending", "peer closed")):
             raise RemoteUnavailable(f"{shown}: It broke off before the end.", code="remote_cut_off") from None

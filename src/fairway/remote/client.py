@@ -27,7 +27,7 @@ from fairway.errors import RemoteError, RemoteUnavailable, RemoteWrong
 from fairway.remote.addresses import Location, Rules
 from fairway.remote.answer import Answer, Document, Validators, gathered, judge, moved, named, wire_limit
 from fairway.remote.credentials import Credential
-from fairway.remote.wire import CONNECT_SECONDS, Backend, Bounds, Resolve, bounded, system_resolve
+from fairway.remote.wire import CONNECT_SECONDS, LOOK_SECONDS, Backend, Bounds, Resolve, bounded, system_resolve
 
 HOPS = 3
 TRIES = 3
@@ -66,13 +66,13 @@ class Client:
         resolve: Resolve = system_resolve,
         trust: ssl.SSLContext | None = None,
         idle: float = IDLE_SECONDS,
-        wait: Callable[[float], object] | None = None,
+        wait: Callable[[float, Callable[[], bool]], object] | None = None,
     ) -> None:
         """`trust` is which certificates count (the system's, by default); `idle` the seconds without a byte after which
-        a server is given up; `wait` is how pauses between tries pass.
+        a server is given up; `wait` is how pauses between tries pass: for seconds, or until a function says that all is over.
         """
         self._closed = threading.Event()
-        self._wait = wait or self._closed.wait
+        self._wait = wait or pass_time
         self._idle = idle
         self._backend = Backend(rules, resolve)
         self._trust = trust
@@ -209,7 +209,9 @@ class Client:
                 pause = error.seconds if error.seconds is not None else random.uniform(0.1, 0.5 * 2**number)
                 if number == tries or pause > min(LONGEST_PAUSE, bounds.deadline - time.monotonic()) or bounds.over():
                     raise
-            self._wait(pause)
+                self._wait(pause, bounds.over)
+                if bounds.over():
+                    raise
         raise AssertionError
 
     def _ask(
@@ -284,6 +286,12 @@ class Client:
                         pass
         finally:
             response.close()
+
+
+def pass_time(seconds: float, over: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while not over() and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, LOOK_SECONDS))
 
 
 # --- many ----------------------------------------------------------------------------------------------------------
