@@ -137,7 +137,7 @@ class Fairway:
             if self._remote is None:
                 from fairway.remote.client import Client  # noqa: PLC0415 - most commands ask nobody
 
-                self._remote = Client(Rules.parse(self.settings.upstream_allow))
+                self._remote = Client(Rules.parse(self.settings.upstream_allow), idle=self.settings.upstream_patience)
             return self._remote
 
     def remote_credentials(self, address: str) -> tuple[str, bytes | None]:

@@ -85,6 +85,9 @@ class Settings(BaseModel):
         "and host names, each with a port, with :* for any port, or with neither for 80 and 443; *:8443 is a port of any "
         "public address",
     )
+    upstream_patience: float = Field(
+        30.0, gt=0, le=600, description="Seconds without a byte after which another server is given up"
+    )
     secrets_file: Path | None = Field(
         None,
         description="File with the keys that seal the credentials of upstreams, the same for all machines of a server; "
