@@ -166,7 +166,7 @@ def test_a_record_that_cannot_be_trusted_is_left_out_and_the_rest_is_served(site
     upstream.add("unhashed", sha256="not a hash")
     upstream.add("short", sha256="abcd")
     upstream.add("sizeless", size=-1)
-    upstream.add("listless", depends="python")
+    upstream.add("listless", constrains="python")
     upstream.publish()
     view = attach(site, upstream)
     done = run(site.app, view.channel_id)
