@@ -9,6 +9,7 @@ import threading
 import time
 from collections import defaultdict
 
+import msgspec
 import pytest
 
 from fairway.conda import shards, version
@@ -243,3 +244,34 @@ def test_the_server_does_not_load_the_solver():
 
     code = "import sys, fairway.web.app, fairway.cli.main; sys.exit('rattler' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_odd_records_harm_only_themselves(solvers):
+    """What the shards of a channel elsewhere may hold, and a database of ours never should."""
+    odd = {
+        "packages": {"a.tar.bz2": 5, 7: made("top", "9.0"), "b.tar.bz2": made("top", "8.0") | {1: 2}},
+        "packages.conda": {
+            "top-1.0-0.conda": made("top", "1.0", ["below"]),
+            "top-x-0.conda": made("top", "no version at all", ["below"]),
+            "top-2.0-0.conda": made("top", "2.0") | {"depends": {"below": 1}},
+        },
+        "v3": [],
+    }
+    held = Held(made("below"))
+    held.shards["top"] = shards.compressed(msgspec.msgpack.encode(odd), 1)
+    answer = solvers.ask(question(), held)
+    assert answer.reason.startswith("A record that is needed cannot be read by the solver: ")
+    del odd["packages.conda"]["top-x-0.conda"], odd["packages.conda"]["top-2.0-0.conda"]
+    held.shards["top"] = shards.compressed(msgspec.msgpack.encode(odd), 1)
+    answer = solvers.ask(question(), held)
+    assert (answer.solvable, answer.version) == (True, "1.0")
+
+
+def test_what_is_no_shard_is_an_answer(solvers):
+    held = Held(made("below"))
+    for data in (b"", b"x", shards.compressed(b"\xc1", 1), shards.compressed(msgspec.msgpack.encode([]), 1)):
+        held.shards["top"] = data
+        answer = solvers.ask(question(), held)
+        assert not answer.solvable
+        assert answer.reason.endswith(".")
+    still_works(solvers)

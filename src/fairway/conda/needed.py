@@ -20,12 +20,14 @@ from fairway.conda import partial, solver, version
 from fairway.conda.partial import Part, Parts
 from fairway.conda.question import Answer, Chosen, Place, Question, Supply
 from fairway.conda.solver import TookTooLong, Unreadable, Unsolvable
+from fairway.errors import PackageRefused
 
 ATTEMPTS = 60
 SUPPLIERS = 12
 ROUNDS = 3
 NAMES_MOST = 60_000
 BYTES_MOST = 300 << 20
+UNREADABLE = "A record that is needed cannot be read by the solver: "
 EXPLAINED = 6_000  # characters of the solver's reason
 UNMET_MOST = 50
 LACKING_MOST = 2_000
@@ -87,8 +89,8 @@ class World:
     def versions(self, channel: int, name: str) -> list[str]:
         """Those that this channel has, the oldest first."""
         parts = (self._held.get((channel, subdir), {}).get(name) for subdir in self._subdirs)
-        found = {one for part in parts if part is not None for one in part.versions}
-        return sorted(found, key=version.sort_key)
+        keys = {one: key_of(one) for part in parts if part is not None for one in part.versions}
+        return sorted((one for one, key in keys.items() if key is not None), key=lambda one: keys[one] or b"")
 
     def documents(self, channels: Sequence[int]) -> list[solver.Document]:
         """Raises: Unreadable."""
@@ -152,11 +154,11 @@ class Search:
                 self._no("What this package may need is more than can be looked through here."), decided=False
             )
         except Unreadable as error:
-            return self._no(f"A record that is needed cannot be read by the solver: {solver.plain(str(error))[:300]}.")
+            return self._no(f"{UNREADABLE}{solver.plain(str(error))[:300]}.")
 
     def _of_version(self, wanted: str, versions: Sequence[str]) -> Answer:
         """`1.0` is the version `1.0.0` too, as for every client."""
-        alike = [one for one in versions if version.sort_key(one) == version.sort_key(wanted)]
+        alike = [one for one in versions if key_of(one) == key_of(wanted)]
         if not alike:
             return self._no(
                 f"There is no {self.question.name} {wanted} for {self.question.subdirs[0]} in {self.home.name}; the newest "
@@ -250,7 +252,7 @@ class Search:
 
     def _attempt(self, channels: Sequence[int], pinned: str | None, *, strict: bool) -> list[Chosen] | Failed:
         question = self.question
-        spec = question.name if pinned is None else f"{question.name} =={pinned}"
+        spec = question.name if pinned is None else f'{question.name}[version="=={pinned}"]'
         try:
             return solver.solve(
                 solver.of_channel(self.home.name, spec),
@@ -265,9 +267,9 @@ class Search:
         except TookTooLong:
             return Failed("", decided=False)
         except Unreadable as error:
-            if list(channels) == [question.home]:
+            if pinned is None and list(channels) == [question.home]:
                 raise
-            return Failed(f"A record cannot be read: {error}")
+            return Failed(f"{UNREADABLE}{solver.plain(str(error))[:300]}")
 
     def _solution(self, channels: Sequence[int], pinned: str | None) -> list[Chosen]:
         found = self._tried[pinned, tuple(channels), True]
@@ -321,7 +323,9 @@ class Search:
         text = solver.plain(one.explanation)
         unmet = partial.named_in(text, self.world.lacking())[:UNMET_MOST]
         system = sorted(set(SYSTEM.findall(text)))
-        if not text:
+        if text.startswith(UNREADABLE):
+            reason = f"{text}."
+        elif not text:
             reason = f"The solver found no answer in {self.question.seconds:g} seconds."
         elif unmet:
             reason = f"These dependencies are met by no channel you may read: {', '.join(unmet)}."
@@ -351,6 +355,14 @@ class Search:
             reason=reason,
             attempts=self.attempts,
         )
+
+
+def key_of(text: str) -> bytes | None:
+    """What a version is sorted by; none if it is no version."""
+    try:
+        return version.sort_key(text)
+    except PackageRefused:
+        return None
 
 
 def shortened(text: str) -> str:

@@ -72,7 +72,7 @@ class Parts:
 
 
 def part(data: bytes) -> Part:
-    """What becomes of a shard. Nothing in it is believed but that it is a shard."""
+    """What becomes of a shard. Nothing in it is believed but that it is msgpack."""
     document = _decode(shards.decompressed(data))
     sections: list[bytes] = []
     needs: set[str] = set()
@@ -82,11 +82,15 @@ def part(data: bytes) -> Part:
         for key in path:
             records = records.get(key) if isinstance(records, dict) else None
         pairs = []
-        for key, record in (records or {}).items():
-            if isinstance(record, dict) and isinstance(written := record.get("version"), str):
-                needs.update(needed_by(record))
-                versions.add(written)
+        for key, record in (records if isinstance(records, dict) else {}).items():
+            if not isinstance(key, str) or not isinstance(record, dict):
+                continue
+            try:
                 pairs.append(b"%b:%b" % (orjson.dumps(key), encoded(record)))
+            except TypeError:
+                continue  # nothing that a repodata.json can hold
+            needs.update(needed_by(record))
+            versions.add(str(record.get("version")))
         sections.append(b",".join(pairs))
     return Part(tuple(sections), tuple(needs), tuple(versions), sum(map(len, sections)) + 100 * len(needs) + 200)
 

@@ -323,6 +323,9 @@ class Rows:
         held: dict[bytes, bytes] = {}
         for number, hashes in by_place.items():
             held |= source.data(self._session, number, hashes)
+        missing = [one.name for one in wanted if one.sha256 not in held]
+        if missing:
+            raise Unavailable(f"The index of {missing[0]} is damaged: 'fairway fsck' says how.")
         return [held[one.sha256] for one in wanted]
 
     def suppliers(self, names: Sequence[str]) -> list[Place]:
