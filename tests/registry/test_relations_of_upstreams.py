@@ -1,0 +1,86 @@
+"""Relations, needs and suppliers where packages are an upstream's: no row of theirs is a file of ours."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from sqlalchemy import select
+
+from fairway.db.models import Need, Package, Want
+from fairway.registry import channels, dependencies, listing, packages, relations
+from fairway.registry.actor import CONSOLE
+from fairway.registry.suppliers import Supplier
+from tests.registry.test_refresh import attach, flat, names, publish, refresh, remove, site, upstream  # noqa: F401
+
+
+def counted(running):
+    with running.app.database.read() as session:
+        wants = {(one.channel_id, one.name): (one.packages, one.here) for one in session.scalars(select(Want))}
+        there = set(session.execute(select(Package.channel_id, Package.name).where(Package.version != "")).tuples())
+        said: dict[tuple[int, str], int] = {}
+        for place in session.execute(select(Package.channel_id, Need.name).join(Need, Need.package_id == Package.id)):
+            said[tuple(place)] = said.get(tuple(place), 0) + 1
+    assert wants == {place: (times, place in there) for place, times in said.items()}
+    return {name: value for (_, name), value in wants.items()}
+
+
+@pytest.fixture
+def forge(site, upstream):  # noqa: F811
+    """`forge` has an upstream, and `mine`, which is ours alone, builds on it."""
+    (
+        upstream.add("engine", "1.0"),
+        upstream.add("engine", "3.0"),
+        upstream.add("tool", depends=["engine >=1,<2", "ghost"]),
+    )
+    upstream.publish()
+    view = attach(site, upstream, "forge")
+    refresh(site, view)
+    site.channel("mine", "public")
+    with site.app.database.write() as session:
+        channels.update_channel(session, CONSOLE, "mine", channels.Change(base="forge"), now=site.app.now())
+    return view
+
+
+def test_wants_are_counted_through_refreshes_and_names_of_ours(site, upstream, forge):  # noqa: F811
+    assert counted(site) == {"engine": (1, True), "ghost": (1, False)}
+    upstream.add("tool", "2.0", depends=["python"]), upstream.remove("engine-1.0-h0_0.conda")
+    upstream.remove("engine-3.0-h0_0.conda")
+    upstream.publish()
+    refresh(site, forge)
+    assert counted(site) == {"python": (1, False)}
+    mine = publish(site, "tool", channel="forge")
+    assert counted(site) == {}
+    remove(site, mine, channel="forge")
+    assert counted(site) == {"python": (1, False)}
+
+
+def test_a_dependency_on_an_upstreams_package_is_met_by_its_channel(site, forge):  # noqa: F811
+    with site.app.database.read() as session:
+        head = listing.enter(session, CONSOLE, "forge")
+        package = packages.show(session, head, "tool")
+        found = dependencies.dependencies(session, CONSOLE, head, package)
+        assert [(one.spec, one.supplier) for one in found.depends] == [
+            ("engine >=1,<2", Supplier("forge", "this", "3.0", "1.0")),
+            ("ghost", None),
+        ]
+        assert [one.name for one in relations.unmet(session, CONSOLE, head).items] == ["ghost"]
+        mine = listing.enter(session, CONSOLE, "mine")
+        users = dependencies.dependents(session, CONSOLE, mine, "engine", now=site.app.now())
+        assert [(one.channel, one.name) for one in users.items] == [("forge", "tool")]
+        assert relations.lacking(session, mine.id, {"engine", "ghost"}) == {"ghost"}
+
+
+def test_a_relation_of_a_channel_with_an_upstream_is_in_both_documents(site, forge):  # noqa: F811
+    before = names(site, channel="forge")
+    site.channel("low", "public")
+    with site.app.database.write() as session:
+        channels.update_channel(session, CONSOLE, "forge", channels.Change(overrides="low"), now=site.app.now())
+    assert flat(site, channel="forge")["info"]["channel_relations"] == {"overrides": "../low"}
+    assert set(flat(site, channel="forge")["packages.conda"]) == {
+        "engine-1.0-h0_0.conda",
+        "engine-3.0-h0_0.conda",
+        "tool-1.0-h0_0.conda",
+    }
+    assert names(site, channel="forge") == before
+    empty = orjson.loads(site.client.get("/forge/osx-64/repodata.json").content)
+    assert empty["info"]["channel_relations"] == {"overrides": "../low"}
