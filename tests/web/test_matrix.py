@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import select, update
 
 from fairway.db.models import BrowserSession, Channel, Shard, Subdir, User
-from fairway.registry import channels, invitations, tokens, withdraw
+from fairway.registry import channels, invitations, tokens, upstreams, withdraw
 from fairway.registry.actor import CONSOLE, Role
 from fairway.web.limits import Limit, Passwords
 from fairway.web.pages.forms import token_of
@@ -49,6 +49,7 @@ FILES = (
     "/get/{channel}/noarch/repodata.json",
 )
 ROUTES = sorted([*DECISIONS, *(("GET", path) for path in FILES)], key=lambda route: (route[1], route[0]))
+UPSTREAM = "https://1.1.1.1/conda"  # a number: nobody looks its name up, and nobody asks it
 CHANGES = {"DELETE", "PATCH", "PUT", "POST"}
 HEADER = """# What each route answers to each caller, by the visibility of the channel it is asked about.
 # Written by tests/web/test_matrix.py, read by people: a changed line is a changed promise.
@@ -93,7 +94,7 @@ class Matrix(World):
         return name
 
     def ask(self, method: str, path: str, visibility: str, caller: str) -> str:
-        changes = method in CHANGES and "{channel" in path
+        changes = "{channel" in path and (method in CHANGES or path.endswith("/upstream"))
         channel = self.copy_of(visibility) if changes else f"the-{visibility}"
         filename, data = conda_package("fresh", f"1.{next(self.numbers)}") if changes else conda_package("base")
         if visibility != "missing":
@@ -128,7 +129,9 @@ class Matrix(World):
         elif method in {"PATCH", "PUT", "POST"}:
             made = f"made-{next(self.fresh_names)}"
             body["json"] = {"name": made} if path == "/api/v1/channels" else {"role": "viewer", "description": "x"}
-        if (
+        if path.endswith("/upstream") and "json" in body:
+            body["json"] = {"url": UPSTREAM}
+        elif (
             path.startswith("/api/v1/channels")
             and method in {"PATCH", "PUT"}
             and "json" in body
@@ -163,7 +166,7 @@ class Matrix(World):
             return {"content": multipart([part]), "headers": kind}
         fields = {
             "description": "x", "visibility": "internal", "typed": channel, "act": "delete", "typed_delete": channel,
-            "who": "another", "role": "viewer", "reason": "broken",
+            "who": "another", "role": "viewer", "reason": "broken", "url": UPSTREAM, "typed_remove": channel,
         }  # fmt: skip
         return {"content": urlencode(fields)}
 
@@ -184,7 +187,9 @@ class Matrix(World):
             assert self.site.put(channel, package, self.admin).status_code == 201
         with self.site.app.database.write() as session:
             here = (session, CONSOLE, channel, "noarch", package[0])
-            if yanks and method == "DELETE":
+            if "/upstream" in path and (method, path[-9:]) != ("PUT", "/upstream"):
+                upstreams.attach(session, CONSOLE, channel, upstreams.Settings(UPSTREAM), now=self.site.app.now())
+            elif yanks and method == "DELETE":
                 withdraw.yank(*here, "broken", now=self.site.app.now())
             elif path.endswith("{filename}/restore"):
                 withdraw.delete(*here, now=self.site.app.now())

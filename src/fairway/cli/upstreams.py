@@ -93,7 +93,7 @@ def show_upstream(channel: Channel, as_json: JsonOption = False, data: DataOptio
         raise NotFound(f"The channel {channel} has no upstream.")
     places: tuple[SubdirView, ...] = view.places
     if not as_json:
-        print(f"{view.url} ({view.mode}), looked at every {view.every} seconds")
+        print(f"channel {view.channel_id}: {view.url} ({view.mode}), looked at every {view.every} seconds")
         print(f"index of {moment(view.good_at) if view.good_at else 'never'}; next look {moment(view.next_at)}")
         print(f"files kept here: {view.kept_files}, {view.kept_bytes} bytes")
         if view.error:

@@ -15,13 +15,14 @@ from sqlalchemy import Select, and_, func, select, union_all
 from sqlalchemy.orm import Session
 
 from fairway.conda.names import NOARCH, SUBDIR_NUMBERS
-from fairway.db.models import Channel, ChannelDay, Member, Package, PackageDay, Subdir
+from fairway.db.models import Channel, ChannelDay, Member, Package, PackageDay, Subdir, Upstream
 from fairway.errors import FairwayError, NotFound
 from fairway.registry import access
 from fairway.registry.access import Action, Gate
 from fairway.registry.actor import Actor, Role, Visibility
 from fairway.registry.paging import Page, page
 from fairway.registry.statistics import DAY_MS
+from fairway.registry.upstreams import Beside
 
 DAYS = 30
 """How many days a sparkline shows, today being the last."""
@@ -59,6 +60,7 @@ class Head:
     has_logo: bool
     role: Role | None
     allowed: frozenset[Action]
+    upstream: Beside | None = None
 
     def may(self, action: Action) -> bool:
         return action in self.allowed
@@ -123,8 +125,14 @@ def enter(session: Session, actor: Actor, name: str, action: Action = Action.REA
             (Channel.readme != "").label("has_readme"),
             Channel.logo.is_not(None).label("has_logo"),
             Member.role,
+            Upstream.url,
+            Upstream.good_at,
+            Upstream.next_at,
+            Upstream.error,
+            Upstream.progress,
         )
         .outerjoin(Member, mine)
+        .outerjoin(Upstream, Upstream.channel_id == Channel.id)
         .where(Channel.name == name, Channel.deleted_at.is_(None))
     )
     row = session.execute(query).one_or_none()
@@ -151,6 +159,7 @@ def enter(session: Session, actor: Actor, name: str, action: Action = Action.REA
         has_logo=bool(row.has_logo),
         role=role,
         allowed=frozenset(act for act in Action if permitted(actor, act, gate, role)),
+        upstream=None if row.url is None else Beside(row.url, row.good_at, row.next_at, row.error, row.progress),
     )
 
 

@@ -110,12 +110,36 @@ class UpstreamView:
     def records(self) -> int:
         return sum(place.records for place in self.places)
 
+    @property
+    def name(self) -> str:
+        return name_of(self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The upstream of a channel, as every page of it shows it. Times in ms; `good_at` 0: nothing of it is here yet.
+    `progress` as in `UpstreamView`.
+    """
+
+    url: str
+    good_at: int
+    next_at: int
+    error: str | None
+    progress: Mapping[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        return name_of(self.url)
+
 
 def checked(settings: Settings) -> Settings:
     """The same with its address as it is kept. Raises: Invalid, RemoteRefused."""
     url = settings.url.strip().rstrip("/")
     if len(url) > MAX_URL:
         raise Invalid(f"An upstream's address has at most {MAX_URL} characters.", code="upstream_invalid")
+    if "?" in url:
+        # it would be shown to whoever may read the channel, and what stands there is often a secret
+        raise Invalid("An upstream's address has no question mark.", code="upstream_invalid")
     if url.rpartition("/")[2] in KNOWN_SUBDIRS:
         raise Invalid(
             "That is the address of one platform; the upstream is the channel, one level above.",
@@ -135,9 +159,18 @@ def checked(settings: Settings) -> Settings:
     return replace(settings, url=url)
 
 
-def attach(session: Session, actor: Actor, channel: str, settings: Settings, *, now: int) -> UpstreamView:
-    """Let a channel serve an upstream, or change how. With another address, what was of the first goes. Raises as
-    access.require does for MANAGE; Invalid.
+def name_of(url: str) -> str:
+    """What people call the channel at an address: the preset's name, or the address's last part."""
+    preset = next((one.name for one in PRESETS if one.url == url), None)
+    return preset or url.rpartition("/")[2] or url
+
+
+def attach(
+    session: Session, actor: Actor, channel: str, settings: Settings, *, forget: bool = False, now: int
+) -> UpstreamView:
+    """Let a channel serve an upstream, or change how. With another address, what was of the first goes. Without a
+    credential, that of the same address stays, unless it is to `forget` it. Raises as access.require does for MANAGE;
+    Invalid.
     """
     home = access.channel_for(session, actor, Action.MANAGE, channel)
     settings = checked(settings)
@@ -154,9 +187,8 @@ def attach(session: Session, actor: Actor, channel: str, settings: Settings, *, 
     row.merge, row.keep = settings.merge, settings.keep
     row.subdirs = None if settings.subdirs is None else sorted(settings.subdirs)
     row.wanted = None if settings.wanted is None else dict(settings.wanted)
-    row.credential = (
-        settings.credential if settings.credential is not None or before != settings.url else row.credential
-    )
+    if forget or settings.credential is not None or before != settings.url:
+        row.credential = settings.credential
     row.next_at = now
     session.flush()
     if merged is not None and merged != settings.merge:
@@ -276,15 +308,17 @@ def show_of(session: Session, channel_id: int) -> UpstreamView:
     )
 
 
-def refresh_soon(session: Session, actor: Actor, channel: str, *, now: int) -> None:
+def refresh_soon(session: Session, actor: Actor, channel: str, *, now: int) -> UpstreamView:
     """Have an upstream looked at now. Raises as access.require does for REINDEX; NotFound."""
     home = access.channel_for(session, actor, Action.REINDEX, channel)
     row = session.get(Upstream, home.id)
     if row is None:
         raise NotFound(f"The channel {home.name} has no upstream.")
     row.next_at = now
+    session.flush()
     jobs.enqueue(session, REFRESH, key=str(home.id), run_at=now)
     jobs.hasten(session, REFRESH, key=str(home.id), run_at=now)
+    return show_of(session, home.id)
 
 
 def next_after(row: Upstream, *, now: int, chance: Callable[[], float] = random.random) -> int:
@@ -306,6 +340,15 @@ def plan(session: Session, channel_id: int, *, now: int, died: bool) -> int | No
         row.error = "The refresh was broken off before its end; it goes on from there."
     row.next_at = next_after(row, now=now)
     return row.next_at
+
+
+def ages(session: Session) -> Sequence[tuple[int, int, int]]:
+    """Each channel with an upstream: its number, since when it is as it is served (ms; if nothing of it is here yet, since
+    when it is waited for), and how many looks have failed in a row.
+    """
+    since = func.coalesce(func.nullif(Upstream.good_at, 0), Upstream.created_at)
+    query = select(Upstream.channel_id, since, Upstream.failures).join(Channel, Channel.id == Upstream.channel_id)
+    return session.execute(query.where(Channel.deleted_at.is_(None)).order_by(Upstream.channel_id)).tuples().all()
 
 
 def channels_with(session: Session) -> Sequence[int]:

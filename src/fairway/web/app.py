@@ -20,7 +20,7 @@ import fairway
 from fairway import errors, tasks
 from fairway.app import Fairway
 from fairway.web import assets, health, openapi
-from fairway.web.api import channels, packages, solve
+from fairway.web.api import channels, packages, solve, upstreams
 from fairway.web.cookies import Cookies
 from fairway.web.deps import Elsewhere, own_path
 from fairway.web.errors import INTERNAL, headers_for, problem_body, unreadable
@@ -43,6 +43,7 @@ from fairway.web.pages import (
     relating,
     sending,
     styleguide,
+    watching,
 )
 from fairway.web.pages.forms import see_other
 from fairway.web.paths import What
@@ -53,11 +54,12 @@ from fairway.web.visit import Answer, Visit, Visits
 
 READING = ("GET", "HEAD")
 # what answers programs, and what answers people; managing before what would take its addresses for channels
-PROGRAMS = (native, prefix, channels, packages, solve, health)
+PROGRAMS = (native, prefix, channels, packages, solve, upstreams, health)
 PEOPLE = (
     home,
     managing,
     relating,
+    watching,
     membership,
     sending,
     acts,

@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from fairway.app import Fairway
 from fairway.errors import FairwayError
-from fairway.registry import flat, index
+from fairway.registry import flat, index, upstreams
 from fairway.web.api.models import Health
 from fairway.web.deps import App
 
@@ -67,8 +67,11 @@ async def ready(request: Request) -> JSONResponse:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 def metrics(request: Request, app: App) -> Response:
-    """Counters for Prometheus. Labels are route templates: no name of a channel, package or person is in them."""
+    """Counters for Prometheus. Labels are route templates, and numbers of channels that have an upstream: no name of a
+    channel, package or person is in them.
+    """
     request.app.state.metrics.behind.set(behind(app))
+    request.app.state.metrics.upstreams.seen = of_upstreams(app)
     return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -78,6 +81,16 @@ def behind(app: Fairway) -> int:
             return len(set(index.behind(session)) | set(flat.behind(session)))
     except FairwayError:
         return -1
+
+
+def of_upstreams(app: Fairway) -> list[tuple[int, float, int]]:
+    """Each channel with an upstream: its number, how many seconds old what is served is, and how many looks have failed."""
+    now = app.now()
+    try:
+        with app.database.read() as session:
+            return [(channel, (now - since) / 1_000, failures) for channel, since, failures in upstreams.ages(session)]
+    except FairwayError:
+        return []
 
 
 def state(check: object) -> str:

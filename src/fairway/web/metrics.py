@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
@@ -50,6 +50,28 @@ class Requests(Collector):
         yield seconds
 
 
+class Upstreams(Collector):
+    """How old the index of each channel's upstream is. The label is the channel's number: its name is nobody's business
+    who may not read it.
+    """
+
+    def __init__(self) -> None:
+        self.seen: Sequence[tuple[int, float, int]] = ()  # number, seconds, failures; a scrape replaces it whole
+
+    def collect(self) -> Iterator[Metric]:
+        age = GaugeMetricFamily(
+            "fairway_upstream_age_seconds", "Since the upstream was as it is served", labels=("channel",)
+        )
+        failures = GaugeMetricFamily(
+            "fairway_upstream_failures", "Looks at the upstream that failed in a row", labels=("channel",)
+        )
+        for channel, seconds, count in self.seen:
+            age.add_metric((str(channel),), seconds)
+            failures.add_metric((str(channel),), count)
+        yield age
+        yield failures
+
+
 class Metrics:
     """What /metrics shows."""
 
@@ -57,6 +79,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.requests = Requests()
         self.registry.register(self.requests)
+        self.upstreams = Upstreams()
+        self.registry.register(self.upstreams)
         self.uploads = Counter(
             "fairway_uploads",
             "Uploads and other requests to change files, by outcome or code",

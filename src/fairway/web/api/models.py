@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from fairway.conda.repodata import NO_RELATIONS, Relations
-from fairway.registry import search
+from fairway.registry import search, upstreams
 from fairway.registry.browse import FileView, PackageView
 from fairway.registry.channels import ChannelView
+from fairway.registry.upstreams import SubdirView, UpstreamView
 
 VisibilityName = Literal["private", "internal", "public"]
 RoleName = Literal["viewer", "uploader", "maintainer", "owner"]
@@ -54,6 +55,115 @@ class Yank(Strict):
 
 class NewMember(Strict):
     role: RoleName
+
+
+class NewCredential(Strict):
+    """What the upstream's server wants to see. `basic` has a user too; `path` is a key that stands in the address."""
+
+    kind: Literal["bearer", "basic", "header", "path"]
+    secret: Annotated[str, Field(max_length=4_096)]
+    user: Annotated[str, Field(max_length=256)] = ""
+
+
+class NewUpstream(Strict):
+    """`platforms` null: whatever the upstream has. Without `credential`, that of the same address stays; null: none."""
+
+    url: Annotated[str, Field(max_length=4_500, description="The channel's address, or the name of a preset")]
+    mode: Literal["proxy", "mirror"] = "proxy"
+    every: Annotated[int, Field(description="Seconds between two looks at it")] = upstreams.EVERY_SECONDS
+    merge: Annotated[
+        bool, Field(description="Let a higher version of the upstream win over a package of the channel's own")
+    ] = False
+    keep: Annotated[bool, Field(description="Serve fetched files on that the upstream has deleted")] = True
+    platforms: list[Annotated[str, Field(max_length=32)]] | None = None
+    credential: NewCredential | None = None
+
+
+class Progress(BaseModel):
+    """Of a refresh that is under way: names of a platform."""
+
+    phase: str
+    platform: str
+    done: int
+    total: int
+
+
+class UpstreamPlatform(BaseModel):
+    """`left_out` are records that clients could not use."""
+
+    name: str
+    read_from: str
+    records: int
+    size: int
+    left_out: int
+    checked_at: datetime
+    good_at: datetime | None
+    error: str | None
+
+    @classmethod
+    def of(cls, view: SubdirView) -> UpstreamPlatform:
+        return cls(
+            name=view.name,
+            read_from=view.kind,
+            records=view.records,
+            size=view.size,
+            left_out=view.dropped,
+            checked_at=moment(view.checked_at),
+            good_at=moment(view.good_at) if view.good_at else None,
+            error=view.error,
+        )
+
+
+class Upstream(BaseModel):
+    """The channel elsewhere that a channel serves as well. `good_at` is when it was as it is served now, `failures` how
+    many looks in a row have failed since, `error` what the last one did. `conflicts` are files of which the upstream now
+    claims another hash than it did at first, which is the one that is served.
+    """
+
+    url: str
+    mode: str
+    every: int
+    merge: bool
+    keep: bool
+    platforms: list[str] | None
+    has_credential: bool
+    records: int
+    kept_files: int
+    kept_size: int
+    conflicts: int
+    checked_at: datetime | None
+    good_at: datetime | None
+    next_at: datetime
+    failures: int
+    error: str | None
+    progress: Progress | None
+    found: list[UpstreamPlatform]
+
+    @classmethod
+    def of(cls, view: UpstreamView) -> Upstream:
+        told = view.progress
+        return cls(
+            url=view.url,
+            mode=view.mode,
+            every=view.every,
+            merge=view.merge,
+            keep=view.keep,
+            platforms=None if view.subdirs is None else list(view.subdirs),
+            has_credential=view.has_credential,
+            records=view.records,
+            kept_files=view.kept_files,
+            kept_size=view.kept_bytes,
+            conflicts=view.conflicts,
+            checked_at=moment(view.checked_at) if view.checked_at else None,
+            good_at=moment(view.good_at) if view.good_at else None,
+            next_at=moment(view.next_at),
+            failures=view.failures,
+            error=view.error,
+            progress=None
+            if told is None
+            else Progress(phase=told["phase"], platform=told["subdir"], done=told["done"], total=told["total"]),
+            found=[UpstreamPlatform.of(place) for place in view.places],
+        )
 
 
 class Member(BaseModel):

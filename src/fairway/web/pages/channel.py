@@ -10,12 +10,13 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from fairway.conda.names import ChannelName
-from fairway.errors import Invalid, NameTaken
-from fairway.registry import access, channels, listing, oversight, statistics
+from fairway.errors import Invalid, NameTaken, RemoteError
+from fairway.registry import access, channels, listing, oversight, statistics, upstreams
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor, Visibility
 from fairway.registry.listing import Head, Sort
 from fairway.registry.paging import CURSOR_MAX
+from fairway.web import attaching
 from fairway.web.deps import App, SignedIn, Visitor, allow, limits_of, may_search, signed_in
 from fairway.web.pages import clients, links, markdown
 from fairway.web.pages.forms import Form, PageRoute, Sent, see_other
@@ -47,7 +48,8 @@ def new(request: Request) -> Response:
 
 
 def show_new(request: Request, form: Form) -> Response:
-    return page(request, "channel/new.html", form.status, form=form, visibilities=VISIBILITIES)
+    offered = [("", "None"), *((one.name, f"{one.name}: {one.title}") for one in upstreams.PRESETS)]
+    return page(request, "channel/new.html", form.status, form=form, visibilities=VISIBILITIES, upstreams=offered)
 
 
 @router.post("/channels/new")
@@ -58,6 +60,13 @@ def create(request: Request, app: App, actor: SignedIn, form: Sent) -> Response:
     if chosen not in {str(one) for one in Visibility}:
         form.refuse("visibility", "Choose who can see it.")
         return show_new(request, form)
+    upstream = None
+    if form.value("upstream"):
+        try:
+            upstream = attaching.settings(app, upstreams.Settings(form.value("upstream")))
+        except (Invalid, RemoteError) as error:
+            form.refuse("upstream", error.detail)
+            return show_new(request, form)
     try:
         with app.database.write() as session:
             made = channels.create_channel(
@@ -68,6 +77,9 @@ def create(request: Request, app: App, actor: SignedIn, form: Sent) -> Response:
                 description=form.text("description"),
                 now=app.now(),
             )
+            if upstream is not None:
+                session.flush()  # whose channel it is has to be a row before it is asked
+                upstreams.attach(session, actor, made.name, upstream, now=app.now())
     except (Invalid, NameTaken) as error:
         form.blame(error, {"description_invalid": "description"}, otherwise="name")
         return show_new(request, form)

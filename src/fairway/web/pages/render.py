@@ -120,6 +120,11 @@ def ago(at: Milliseconds | None) -> Markup:
     )
 
 
+def soon(at: Milliseconds) -> Markup | str:
+    """The same of a time to come, which may have passed meanwhile."""
+    return ago(at) if at / 1000 > time.time() + 45 else "in a moment"
+
+
 def safe_link(address: str | None, text: str | None = None) -> Markup:
     """A link to an address that a stranger wrote, or the text alone where it is not plainly one of the web."""
     shown = text or address or ""
@@ -148,7 +153,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    words = {"ago": ago, "bytes": in_bytes, "number": number, "safe_link": safe_link}
+    words = {"ago": ago, "bytes": in_bytes, "number": number, "safe_link": safe_link, "soon": soon}
     made.filters.update(words)
     made.globals.update(words)
     shapes = (drawing.spark, drawing.columns, drawing.share, drawing.initials, drawing.tint, drawing.node)

@@ -1,0 +1,72 @@
+"""The channel elsewhere that a channel serves as well."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from fairway.errors import NotFound
+from fairway.registry import upstreams as registry
+from fairway.registry.access import Action
+from fairway.web import attaching
+from fairway.web.api.bodies import JsonRoute
+from fairway.web.api.channels import ChannelPath
+from fairway.web.api.models import NewUpstream, Upstream
+from fairway.web.attaching import Secret
+from fairway.web.deps import App, Who, allow
+
+router = APIRouter(tags=["channels"], route_class=JsonRoute)
+
+
+@router.get("/api/v1/channels/{channel}/upstream")
+def show_upstream(app: App, actor: Who, channel: ChannelPath) -> Upstream:
+    """The upstream of a channel, and how the last look at it went; 404 if it has none. No credential is ever shown."""
+    allow(app, actor, Action.READ, channel)
+    with app.database.read() as session:
+        view = registry.show(session, actor, channel)
+    if view is None:
+        raise NotFound(f"The channel {channel} has no upstream.")
+    return Upstream.of(view)
+
+
+@router.put("/api/v1/channels/{channel}/upstream")
+def set_upstream(app: App, actor: Who, channel: ChannelPath, body: NewUpstream) -> Upstream:
+    """Let a channel serve an upstream as well, or change how; it is read at once, in the background. With another
+    address, what was of the first goes.
+    """
+    allow(app, actor, Action.MANAGE, channel)
+    given = body.credential
+    chosen = attaching.settings(
+        app,
+        registry.Settings(
+            url=body.url,
+            mode=body.mode,
+            every=body.every,
+            merge=body.merge,
+            keep=body.keep,
+            subdirs=None if body.platforms is None else tuple(body.platforms),
+        ),
+        None if given is None else Secret(given.kind, given.secret, given.user),
+    )
+    forget = given is None and "credential" in body.model_fields_set
+    with app.database.write() as session:
+        view = registry.attach(session, actor, channel, chosen, forget=forget, now=app.now())
+    app.publisher.poke()
+    return Upstream.of(view)
+
+
+@router.delete("/api/v1/channels/{channel}/upstream", status_code=204)
+def remove_upstream(app: App, actor: Who, channel: ChannelPath) -> Response:
+    """Let a channel serve only what is its own again. What was fetched of the upstream goes with it."""
+    allow(app, actor, Action.MANAGE, channel)
+    with app.database.write() as session:
+        registry.detach(session, actor, channel, now=app.now())
+    app.publisher.poke()
+    return Response(status_code=204)
+
+
+@router.post("/api/v1/channels/{channel}/upstream/refresh", status_code=202)
+def refresh_upstream(app: App, actor: Who, channel: ChannelPath) -> Upstream:
+    """Have the upstream looked at now, in the background; for maintainers and owners."""
+    allow(app, actor, Action.REINDEX, channel)
+    with app.database.write() as session:
+        return Upstream.of(registry.refresh_soon(session, actor, channel, now=app.now()))
