@@ -26,6 +26,7 @@ COMMANDS = {
     "upload": "upload",
     "yank": "withdrawing",
     "unyank": "withdrawing",
+    "solve": "solve",
     "demo": "demo",
     **dict.fromkeys(("fsck", "reindex", "sweep", "backup", "restore", "doctor"), "maintain"),
 }
