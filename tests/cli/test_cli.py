@@ -116,6 +116,24 @@ def test_a_key_is_printed_alone_and_never_again(cli):
     assert cli("token", "list", "--user", "nobody", "--json").json == []
 
 
+def test_relations_are_said_shown_and_taken_away(cli):
+    for name in ("forge", "low"):
+        assert cli("channel", "create", name, "--owner", "admin", "--public").status == 0
+    order = "Clients that know channel relations load, in this order: {}.\n"
+    assert cli("channel", "relate", "lab").stdout == order.format("lab")
+    assert cli("channel", "relate", "lab", "--base", "forge", "--overrides", "low").stdout == order.format(
+        "forge, lab, low"
+    )
+    assert cli("channel", "relate", "lab", "--no-overrides").stdout == order.format("forge, lab")
+    refused(cli("channel", "relate", "forge", "--overrides", "forge"), "itself")
+    refused(cli("channel", "relate", "forge", "--base", "lab"), "lab is private")
+    assert cli("channel", "relate", "lab", "--base", "forge", "--no-base").status == 2
+    assert cli("channel", "set", "forge", "--private").status == 0
+    assert cli("channel", "relate", "lab").stdout == order.format("lab") + (
+        "Not said to anybody now: forge, which fewer people may read than lab, or which is deleted.\n"
+    )
+
+
 def test_channels_are_made_changed_listed_and_deleted(cli):
     done = cli("channel", "create", "open", "--owner", "ADMIN", "--public", "--description", "For all")
     assert done.stdout == "Created the public channel open\n"
