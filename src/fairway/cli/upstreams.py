@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import sys
+import time
+from contextlib import ExitStack, suppress
 from typing import Annotated, Any, Literal
 
 import typer
 
 from fairway.app import Fairway
 from fairway.cli.context import Column, DataOption, JsonOption, listing, moment, opened
-from fairway.errors import FairwayError, NotFound
-from fairway.registry import access
+from fairway.conda.choice import Choice
+from fairway.errors import FairwayError, NotFound, RemoteMissing
+from fairway.registry import access, mirror
 from fairway.registry import upstreams as registry
 from fairway.registry.access import Action
 from fairway.registry.actor import CONSOLE
 from fairway.registry.flat import behind, build_flat
-from fairway.registry.refresh import Done, Refresh
+from fairway.registry.mirror import Fetched, Fetching
+from fairway.registry.refresh import USUAL, Done, Refresh
 from fairway.registry.upstreams import PRESETS, Settings, SubdirView
+from fairway.remote import channel as remote
 
 upstreams = typer.Typer(help="Channels elsewhere that channels of this server serve as well.", no_args_is_help=True)
 
@@ -34,6 +39,13 @@ PRESET_COLUMNS = (
     Column("address", lambda preset: preset.url),
     Column("what it is", lambda preset: preset.title),
 )
+
+ESTIMATE_COLUMNS = (
+    Column("names", lambda found: found.names),
+    Column("records", lambda found: found.records),
+    Column("bytes", lambda found: found.size),
+)
+TELL_SECONDS = 1.0
 
 Channel = Annotated[str, typer.Argument(help="The channel of this server")]
 Address = Annotated[str, typer.Argument(help="The upstream's address, or the name of a preset")]
@@ -59,6 +71,15 @@ def set_upstream(
             "--merge", help="Let a higher version of the upstream win over a package of yours with the same name"
         ),
     ] = False,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="Only names like this (lib*); may be repeated")
+    ] = None,
+    spec: Annotated[list[str] | None, typer.Option("--spec", help="Only what satisfies this; may be repeated")] = None,
+    licence: Annotated[
+        list[str] | None, typer.Option("--licence", help="Only with a licence like this (MIT*); may be repeated")
+    ] = None,
+    newest: Annotated[int | None, typer.Option("--newest", help="Only so many versions of each package")] = None,
+    closure: Annotated[bool, typer.Option("--closure", help="And what all these need")] = False,
     keep: Annotated[
         bool, typer.Option("--keep/--no-keep", help="Serve fetched files on when the upstream has deleted them")
     ] = True,
@@ -66,9 +87,18 @@ def set_upstream(
 ) -> None:
     """Let a channel serve an upstream as well, or change how."""
     mode: Literal["proxy", "mirror"] = "mirror" if mirror else "proxy"
+    given = {"names": name, "specs": spec, "licences": licence, "newest": newest, "closure": closure}
+    wanted = {what: value for what, value in given.items() if value}
     with opened(data) as app, app.database.write() as session:
         chosen = settings_for(
-            app, address, mode=mode, every=every, merge=merge, keep=keep, subdirs=tuple(platform) if platform else None
+            app,
+            address,
+            mode=mode,
+            every=every,
+            merge=merge,
+            keep=keep,
+            subdirs=tuple(platform) if platform else None,
+            wanted=wanted or None,
         )
         view = registry.attach(session, CONSOLE, channel, chosen, now=app.now())
     print(
@@ -132,10 +162,12 @@ def refresh(
 
 
 def run(app: Fairway, channel_id: int) -> Done:
-    """Refresh a channel, and write the documents of what changed."""
+    """Refresh a channel, write the documents of what changed, and fetch a mirror's files."""
     with app.database.read() as session:
         subdirs, upstream = app.upstream_of(session, channel_id)
-    done = Refresh(app.database, upstream, channel_id, app.now).run(subdirs)
+        view = registry.show_of(session, channel_id)
+    choice = None if view.wanted is None else Choice.parse(view.wanted)
+    done = Refresh(app.database, upstream, channel_id, app.now, choice).run(subdirs)
     with app.database.read() as session:
         due = behind(session)
     for subdir_id in due:
@@ -143,4 +175,46 @@ def run(app: Fairway, channel_id: int) -> Done:
             build_flat(app.database, app.blobs, app.staging, subdir_id, now=app.now())
         except FairwayError as error:  # the server tries again
             print(error.detail, file=sys.stderr)
+    if view.mode == "mirror":
+        fetch(app, channel_id, upstream)
     return done
+
+
+def fetch(app: Fairway, channel_id: int, upstream: remote.Upstream) -> Fetched:
+    """Bring the files of a mirror that are not here yet; what has come is kept, however this ends."""
+    told = 0.0
+
+    def tell(done: Fetched) -> None:
+        nonlocal told
+        if time.monotonic() - told >= TELL_SECONDS:
+            told = time.monotonic()
+            with app.database.write() as session:
+                registry.tell_files(session, channel_id, done.files, done.total, done.size)
+
+    done = Fetching(
+        app.database, app.blobs, app.transfers, channel_id, upstream.credential, app.now, tell, lambda: app.stopping
+    ).run()
+    with app.database.write() as session:
+        registry.fetched(session, channel_id, failed=done.failed, error=done.error)
+    print(f"{done.files} files fetched, {done.size} bytes; {done.failed} failed")
+    return done
+
+
+@upstreams.command("estimate")
+def estimate(channel: Channel, as_json: JsonOption = False, data: DataOption = None) -> None:
+    """Say how much a mirror would hold, before it fetches any of it. Reads the upstream's whole index."""
+    with opened(data) as app:
+        with app.database.read() as session:
+            home = access.channel_for(session, CONSOLE, Action.REINDEX, channel)
+            subdirs, upstream = app.upstream_of(session, home.id)
+            view = registry.show_of(session, home.id)
+        choice = None if view.wanted is None else Choice.parse(view.wanted)
+        with ExitStack() as stack:
+            readings = {}
+            for name in subdirs or USUAL:
+                with suppress(RemoteMissing):
+                    reading = upstream.look(stack, name, None, {})
+                    if reading is not None:
+                        readings[name] = reading
+            found = mirror.estimate(readings if choice is None else mirror.narrowed(readings, choice))
+    listing([found], ESTIMATE_COLUMNS, as_json=as_json)

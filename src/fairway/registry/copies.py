@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
 import orjson
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
 from fairway.blobs.staging import Digest, StagedFile
 from fairway.blobs.store import BlobStore
 from fairway.conda import foreign
+from fairway.conda.foreign import Found
 from fairway.db.engine import Database
 from fairway.db.glance import Reads
 from fairway.db.models import (
@@ -32,6 +33,8 @@ from fairway.db.models import (
 )
 from fairway.db.upsert import upsert
 from fairway.registry import sweep
+
+NAMES_AT_ONCE = 100
 
 HERE = (
     select(Copy.subdir_id, Copy.name, Copy.sha256, Copy.md5, Copy.size, Copy.indexed_at)
@@ -57,6 +60,18 @@ SHOWN = (
         Subdir.name == bindparam("subdir"),
         Shard.name == bindparam("name"),
     )
+)
+PAGE = (
+    select(UpstreamName.name, UpstreamName.urls, ShardBytes.data)
+    .join(Shard, (Shard.subdir_id == UpstreamName.subdir_id) & (Shard.name == UpstreamName.name))
+    .join(ShardBytes, (ShardBytes.subdir_id == Shard.subdir_id) & (ShardBytes.sha256 == UpstreamName.sha256))
+    .where(
+        UpstreamName.subdir_id == bindparam("subdir_id"),
+        UpstreamName.name > bindparam("after"),
+        Shard.sha256 == UpstreamName.sha256,  # what is hidden is not wanted
+    )
+    .order_by(UpstreamName.name)
+    .limit(NAMES_AT_ONCE)
 )
 
 
@@ -94,19 +109,66 @@ def offered(reads: Reads, channel_id: int, subdir: str, filename: str) -> Offer 
         others = orjson.loads(urls) if isinstance(urls, bytes) else urls or {}
         for one in foreign.decode(data):
             if one.filename == filename:
-                md5 = one.record.get("md5")
-                return Offer(
-                    channel_id=channel_id,
-                    subdir_id=subdir_id,
-                    filename=filename,
-                    name=name,
-                    sha256=one.sha256.hex(),
-                    md5=md5.hex() if md5 else "",
-                    size=one.record["size"],
-                    indexed_at=one.record.get("indexed_timestamp") or 0,
-                    url=urljoin(base_url, others.get(filename) or filename),
-                )
+                return offer_of(channel_id, subdir_id, name, base_url, others, one)
     return None
+
+
+def missing(database: Database, channel_id: int) -> Iterator[Offer]:
+    """The files of an upstream that are in the index and have not been fetched, the newest of a name last."""
+    with database.read() as session:
+        places = session.execute(
+            select(Subdir.id, UpstreamSubdir.base_url)
+            .join(UpstreamSubdir, UpstreamSubdir.subdir_id == Subdir.id)
+            .where(Subdir.channel_id == channel_id)
+            .order_by(Subdir.id)
+        ).all()
+    for subdir_id, base_url in places:
+        after = ""
+        while True:
+            with database.read() as session:
+                rows = session.execute(PAGE, {"subdir_id": subdir_id, "after": after}).all()
+                have = set(
+                    session.scalars(
+                        select(Copy.filename).where(
+                            Copy.subdir_id == subdir_id,
+                            Copy.name.in_([row.name for row in rows]),
+                            Copy.fetched_at.is_not(None),
+                        )
+                    )
+                )
+            if not rows:
+                break
+            for name, urls, data in rows:
+                for one in foreign.decode(data):
+                    if one.filename not in have:
+                        yield offer_of(channel_id, subdir_id, name, base_url, urls or {}, one)
+            after = rows[-1].name
+
+
+def count_missing(database: Database, channel_id: int) -> int:
+    """How many files of an upstream have not been fetched, about: those that were and have gone count for others."""
+    with database.read() as session:
+        here = select(Subdir.id).where(Subdir.channel_id == channel_id)
+        records = session.scalar(select(func.sum(UpstreamName.records)).where(UpstreamName.subdir_id.in_(here))) or 0
+        fetched = select(func.count()).where(
+            Copy.subdir_id.in_(here), Copy.fetched_at.is_not(None), Copy.gone_at.is_(None)
+        )
+        return max(0, int(records) - (session.scalar(fetched) or 0))
+
+
+def offer_of(channel_id: int, subdir_id: int, name: str, base_url: str, urls: Mapping[str, str], one: Found) -> Offer:
+    md5 = one.record.get("md5")
+    return Offer(
+        channel_id=channel_id,
+        subdir_id=subdir_id,
+        filename=one.filename,
+        name=name,
+        sha256=one.sha256.hex(),
+        md5=md5.hex() if md5 else "",
+        size=one.record["size"],
+        indexed_at=one.record.get("indexed_timestamp") or 0,
+        url=urljoin(base_url, urls.get(one.filename) or one.filename),
+    )
 
 
 def keep(database: Database, blobs: BlobStore, offer: Offer, staged: StagedFile, digest: Digest, *, now: int) -> None:

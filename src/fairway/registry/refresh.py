@@ -11,8 +11,8 @@ The time at which a file was first seen is its `indexed_timestamp` (CEP 47) if t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -20,6 +20,7 @@ from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from fairway.conda import foreign, shards
+from fairway.conda.choice import Choice
 from fairway.conda.foreign import Found, Written
 from fairway.conda.names import KNOWN_SUBDIRS, NOARCH
 from fairway.db.engine import Database
@@ -35,7 +36,7 @@ from fairway.db.models import (
 )
 from fairway.db.upsert import insert_missing, upsert
 from fairway.errors import FairwayError, RemoteMissing
-from fairway.registry import index, sweep, theirs
+from fairway.registry import index, mirror, sweep, theirs
 from fairway.registry.firstseen import FirstSeen
 from fairway.remote import channel as remote
 from fairway.remote.channel import Kind, Reading
@@ -49,8 +50,6 @@ PROGRESS_SECONDS = 1.0
 # Most channels have a few of these; asking for all thirty-four each time would be rude.
 USUAL = (NOARCH, "linux-64", "linux-aarch64", "linux-ppc64le", "osx-64", "osx-arm64", "win-64", "win-arm64")
 RETIRED_AT_ONCE = 500
-
-Wanted = Callable[[str, Sequence[Found]], Sequence[Found]]
 
 
 @dataclass(slots=True)
@@ -79,24 +78,52 @@ class Refresh:
     upstream: remote.Upstream
     channel_id: int
     now: Callable[[], int]
-    wanted: Wanted | None = None
+    choice: Choice | None = None
     done: Done = field(default_factory=Done)
     _told: float = 0.0
 
     def run(self, subdirs: Sequence[str] | None) -> Done:
         """All subdirs, those named or those it has. One that fails keeps what it had and stops no other."""
-        for name in subdirs if subdirs is not None else self._known():
-            try:
-                with ExitStack() as stack:
+        names = list(subdirs) if subdirs is not None else self._known()
+        if self.choice is not None and not self.choice.everything:
+            self._chosen(names, self.choice)
+        else:
+            for name in names:
+                with self._noted(name), ExitStack() as stack:
                     self._subdir(stack, name)
-            except RemoteMissing as error:
-                if not self._gone(name) and subdirs is not None:
-                    self._failed(name, error)
-            except FairwayError as error:
-                self._failed(name, error)
         with self.database.write() as session:
             self._finish(session)
         return self.done
+
+    @contextmanager
+    def _noted(self, name: str) -> Iterator[None]:
+        """What goes wrong with a subdir is said of it, and stops nothing else."""
+        try:
+            yield
+        except RemoteMissing:
+            self._gone(name)
+        except FairwayError as error:
+            self._failed(name, error)
+
+    def _chosen(self, names: Sequence[str], choice: Choice) -> None:
+        """What a mirror wants of all subdirs together, since what one needs may be in another: all or nothing."""
+        with ExitStack() as stack:
+            readings: dict[str, Reading] = {}
+            for name in names:
+                with self._noted(name):
+                    reading = self.upstream.look(stack, name, None, {})
+                    if reading is not None:
+                        readings[name] = reading
+            if self.done.errors:
+                return
+            try:
+                narrow = mirror.narrowed(readings, choice)
+            except FairwayError as error:
+                self._failed(next(iter(readings)), error)
+                return
+            for name, reading in narrow.items():
+                with self._noted(name):
+                    self._apply(name, self._place(name), reading, {})
 
     def _known(self) -> list[str]:
         """The subdirs to ask for: the usual ones, and whatever was there before."""
@@ -119,8 +146,10 @@ class Refresh:
             if place is not None:
                 self._unchanged(place, name, known)
             return
-        if place is None:
-            place = self._place(name)
+        self._apply(name, place if place is not None else self._place(name), reading, known)
+
+    def _apply(self, name: str, place: int, reading: Reading, known: Mapping[str, Validators]) -> None:
+        """Bring what we have of a subdir to what was read."""
         changed, gone = self._compare(place, reading)
         self._tell("records", name, 0, len(changed))
         read = 0
@@ -128,7 +157,7 @@ class Refresh:
             self._keep(place, name, reading, some)
             read += len(some)
             self._tell("records", name, read, len(changed))
-        fresh = known | {remote.DOCUMENTS[reading.kind]: reading.validators}
+        fresh = {**known, remote.DOCUMENTS[reading.kind]: reading.validators}
         exports = self._exports(name, fresh)
         self._tell("showing", name, len(changed), len(changed))
         self._show(place, name, reading, gone, exports, fresh)
@@ -155,7 +184,7 @@ class Refresh:
         for name, written in some:
             found, dropped = foreign.records(name, subdir, written)
             self.done.dropped += dropped
-            read[name] = list(self.wanted(name, found)) if self.wanted is not None else found
+            read[name] = found
         now = self.now()
         with self.database.write() as session:
             self._lock(session)
@@ -292,17 +321,17 @@ class Refresh:
             session.execute(update(UpstreamSubdir).where(UpstreamSubdir.subdir_id == place).values(values))
         self.done.unchanged.append(name)
 
-    def _gone(self, name: str) -> bool:
+    def _gone(self, name: str) -> None:
         """The upstream has no such subdir. One that it had is left as it was: an empty answer is more often a fault of
-        the upstream's than the end of a platform. Whether it is one of those that need not be there.
+        the upstream's than the end of a platform. Every channel has a noarch, and need have no other.
         """
         with self.database.read() as session:
             query = select(UpstreamSubdir.subdir_id).join(Subdir, Subdir.id == UpstreamSubdir.subdir_id)
             had = session.scalar(query.where(Subdir.channel_id == self.channel_id, Subdir.name == name))
         if had is not None:
             self._failed(name, RemoteMissing(f"The upstream has no {name} any more; what it had is served on."))
-            return True
-        return name != NOARCH
+        elif name == NOARCH:
+            self._failed(name, RemoteMissing("The upstream has no noarch, which every conda channel has."))
 
     def _failed(self, name: str, error: FairwayError) -> None:
         self.done.errors[name] = error.detail

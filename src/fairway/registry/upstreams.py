@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from fairway.conda.choice import Choice
 from fairway.conda.names import KNOWN_SUBDIRS
 from fairway.db.models import Channel, Copy, Package, Shard, ShardBytes, Subdir, Upstream, UpstreamName, UpstreamSubdir
 from fairway.errors import Invalid, NotFound
@@ -156,6 +157,8 @@ def checked(settings: Settings) -> Settings:
         raise Invalid(f"There is no platform {unknown[0][:40]}.", code="upstream_invalid")
     if settings.mode not in ("proxy", "mirror"):
         raise Invalid("An upstream is a proxy or a mirror.", code="upstream_invalid")
+    if settings.wanted is not None:
+        Choice.parse(settings.wanted)
     return replace(settings, url=url)
 
 
@@ -349,6 +352,22 @@ def ages(session: Session) -> Sequence[tuple[int, int, int]]:
     since = func.coalesce(func.nullif(Upstream.good_at, 0), Upstream.created_at)
     query = select(Upstream.channel_id, since, Upstream.failures).join(Channel, Channel.id == Upstream.channel_id)
     return session.execute(query.where(Channel.deleted_at.is_(None)).order_by(Upstream.channel_id)).tuples().all()
+
+
+def tell_files(session: Session, channel_id: int, files: int, total: int, size: int) -> None:
+    """How far a mirror is."""
+    progress = {"phase": "files", "subdir": "", "done": files, "total": total, "bytes": size}
+    session.execute(update(Upstream).where(Upstream.channel_id == channel_id).values(progress=progress))
+
+
+def fetched(session: Session, channel_id: int, *, failed: int, error: str | None) -> None:
+    """A mirror has fetched what it could."""
+    row = session.get(Upstream, channel_id, with_for_update=True)
+    if row is not None:
+        row.progress = None
+        if failed and row.error is None:
+            row.error = f"{failed} files could not be fetched: {error}"
+            row.failures += 1
 
 
 def channels_with(session: Session) -> Sequence[int]:
