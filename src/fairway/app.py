@@ -158,10 +158,10 @@ class Fairway:
             if self._transfers is None:
                 from fairway.remote.transfer import Transfers  # noqa: PLC0415
 
-                self._transfers = Transfers(client, self.staging, room=self._room)
+                self._transfers = Transfers(client, self.staging, room=self.room)
             return self._transfers
 
-    def _room(self, size: int) -> None:
+    def room(self, size: int) -> None:
         """Raises: StorageFull: the disk would have less than the reserve left."""
         free = shutil.disk_usage(self.staging.folder).free
         if free - size < self.settings.disk_reserve:

@@ -192,7 +192,16 @@ def fetch(app: Fairway, channel_id: int, upstream: remote.Upstream) -> Fetched:
                 registry.tell_files(session, channel_id, done.files, done.total, done.size)
 
     done = Fetching(
-        app.database, app.blobs, app.transfers, channel_id, upstream.credential, app.now, tell, lambda: app.stopping
+        app.database,
+        app.blobs,
+        app.staging,
+        app.remote,
+        channel_id,
+        upstream.credential,
+        app.now,
+        tell,
+        over=lambda: app.stopping,
+        room=app.room,
     ).run()
     with app.database.write() as session:
         registry.fetched(session, channel_id, failed=done.failed, error=done.error)

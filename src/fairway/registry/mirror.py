@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from fairway.blobs.staging import StagingArea
 from fairway.blobs.store import BlobStore
 from fairway.conda import choice as choices
 from fairway.conda import foreign
@@ -20,8 +21,9 @@ from fairway.errors import FairwayError, StorageFull
 from fairway.registry import copies
 from fairway.registry.copies import Offer
 from fairway.remote.channel import Reading
+from fairway.remote.client import Client
 from fairway.remote.credentials import Credential
-from fairway.remote.transfer import Transfers, Wanted
+from fairway.remote.transfer import SECONDS, Wanted
 
 log = structlog.get_logger("fairway.mirror")
 
@@ -95,17 +97,20 @@ class Fetched:
 @dataclass(slots=True)
 class Fetching:
     """Files that are in the index of a channel and not here yet, brought in some at a time. What was fetched is kept, so it
-    may be broken off at any moment. `tell` is called after each file; `over` says that it is to end.
+    may be broken off at any moment. `tell` is called after each file; `over` says that it is to end,
+    and `room` raises StorageFull if so many more bytes must not be written.
     """
 
     database: Database
     blobs: BlobStore
-    transfers: Transfers
+    staging: StagingArea
+    client: Client
     channel_id: int
     credential: Credential | None
     now: Callable[[], int]
     tell: Callable[[Fetched], None]
     over: Callable[[], bool]
+    room: Callable[[int], None]
 
     def run(self) -> Fetched:
         done = Fetched(total=copies.count_missing(self.database, self.channel_id))
@@ -137,20 +142,18 @@ class Fetching:
         return False
 
     def _fetch(self, offer: Offer) -> int:
-        kept: list[FairwayError] = []
-
-        def store(staged: object, digest: object) -> None:
-            try:
-                copies.keep(self.database, self.blobs, offer, staged, digest, now=self.now())  # type: ignore[arg-type]
-            except FairwayError as error:
-                kept.append(error)
-                raise
-
+        """One file, into the store. Not by way of the server's transfers: this is another process."""
         wanted = Wanted(offer.url or "", sha256=offer.sha256, size=offer.size, credential=self.credential)
-        follower = self.transfers.follow((offer.subdir_id, offer.filename, offer.sha256), wanted, store)
-        if follower is not None:
-            with follower:
-                follower.finish()
-        if kept:
-            raise kept[0]
-        return offer.size
+        self.room(offer.size)
+        with (
+            self.staging.open(offer.size) as staged,
+            self.client.get(
+                wanted.url, credential=self.credential, limit=offer.size, seconds=SECONDS, over=self.over
+            ) as answer,
+        ):
+            for chunk in answer.chunks():
+                staged.write(chunk)
+            digest = staged.finish()
+            wanted.check(digest, answer.shown)
+            copies.keep(self.database, self.blobs, offer, staged, digest, now=self.now())
+        return digest.size

@@ -189,7 +189,10 @@ def attach(
     row.url, row.mode, row.every = settings.url, settings.mode, settings.every
     row.merge, row.keep = settings.merge, settings.keep
     row.subdirs = None if settings.subdirs is None else sorted(settings.subdirs)
-    row.wanted = None if settings.wanted is None else dict(settings.wanted)
+    wanted = None if settings.wanted is None else dict(settings.wanted)
+    if row.wanted != wanted:
+        read_anew(session, home.id)
+    row.wanted = wanted
     if forget or settings.credential is not None or before != settings.url:
         row.credential = settings.credential
     row.next_at = now
@@ -203,6 +206,17 @@ def attach(
         url=[before, settings.url], mode=settings.mode, merge=settings.merge,
     )  # fmt: skip
     return show_of(session, home.id)
+
+
+def read_anew(session: Session, channel_id: int) -> None:
+    """Have the next refresh read all of an upstream's index, changed or not: another part of it is wanted."""
+    here = select(Subdir.id).where(Subdir.channel_id == channel_id)
+    session.execute(
+        update(UpstreamSubdir)
+        .where(UpstreamSubdir.subdir_id.in_(here))
+        .values(validators={})
+        .execution_options(synchronize_session=False)
+    )
 
 
 def settle_all(session: Session, channel_id: int, *, now: int) -> None:
