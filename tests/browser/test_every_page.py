@@ -42,7 +42,7 @@ PAGES = (
         (f"{PRIVATE}/upload", f"{PRIVATE}/trash", f"{PRIVATE}/packages/icefloe/versions/3.0.0a4/yank"), MAINTAIN
     )
     | dict.fromkeys(
-        (f"{PRIVATE}/settings", f"{PRIVATE}/settings/visibility", f"{PRIVATE}/settings/danger", f"{PRIVATE}/settings/relations",
+        (f"{PRIVATE}/settings", f"{PRIVATE}/settings/visibility", f"{PRIVATE}/settings/danger", f"{PRIVATE}/settings/relations", f"{PRIVATE}/settings/upstream",
          f"{PRIVATE}/invite",
          f"{PRIVATE}/members/leon"),
         OWN,

@@ -12,6 +12,7 @@ from fairway.registry import upstreams
 from fairway.registry.upstreams import Preset
 from fairway.settings import load
 from tests.support import misbehaving
+from tests.support.builders import conda_package
 from tests.support.site import Site, bearer
 from tests.support.upstream import Upstream
 
@@ -255,6 +256,38 @@ def test_a_new_channel_can_begin_with_a_well_known_one(site, preset, upstream):
     refused = owner.post("/channels/new", made | {"name": "other", "upstream": "http://10.0.0.1/x"})
     assert refused.status_code == 422
     assert site.get("/api/v1/channels/other", site.key()).status_code == 404
+
+
+PACKAGE = "/channels/lab/packages/demo"
+
+
+def test_the_pages_of_a_package_show_what_the_upstream_has(site, upstream):
+    put(site, url=upstream.url)
+    look(site)
+    reader = site.browser()
+    assert "from up" in reader.page(PACKAGE).text
+    assert {"1.0", "2.0"} <= {one.get("value") for one in reader.page(PACKAGE).named("option")}
+    assert "2.0" in reader.page(f"{PACKAGE}/versions").text
+    files = reader.page(f"{PACKAGE}/files").text
+    assert "demo-1.0-h0_0.conda" in files
+    assert files.count("on first use") == 2
+    assert "demo-1.0-h0_0.conda" not in reader.page(f"{PACKAGE}/files?version=2.0").text
+    assert "lib" in reader.page(f"{PACKAGE}/dependencies").text
+    for tab in ("contents", "recipe"):
+        assert "does not open what it passes on" in reader.page(f"{PACKAGE}/{tab}").text
+
+
+def test_a_package_of_ours_says_what_it_hides(site, upstream):
+    put(site, url=upstream.url)
+    look(site)
+    assert site.put("lab", conda_package("demo", "0.1"), site.key("owner")).status_code == 201
+    reader = site.browser()
+    assert "hides 2 files of the same name that up has" in reader.page(PACKAGE).text
+    assert "demo-1.0-h0_0.conda" not in reader.page(f"{PACKAGE}/files").text
+    put(site, url=upstream.url, merge=True)
+    files = reader.page(f"{PACKAGE}/files").text
+    assert "demo-1.0-h0_0.conda" in files
+    assert "demo-0.1-h0_0.conda" in files
 
 
 # --- what operators see ----------------------------------------------------------------------------------------------

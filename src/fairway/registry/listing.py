@@ -126,6 +126,7 @@ def enter(session: Session, actor: Actor, name: str, action: Action = Action.REA
             Channel.logo.is_not(None).label("has_logo"),
             Member.role,
             Upstream.url,
+            Upstream.merge,
             Upstream.good_at,
             Upstream.next_at,
             Upstream.error,
@@ -159,8 +160,12 @@ def enter(session: Session, actor: Actor, name: str, action: Action = Action.REA
         has_logo=bool(row.has_logo),
         role=role,
         allowed=frozenset(act for act in Action if permitted(actor, act, gate, role)),
-        upstream=None if row.url is None else Beside(row.url, row.good_at, row.next_at, row.error, row.progress),
+        upstream=None if row.url is None else beside(row),
     )
+
+
+def beside(row: Any) -> Beside:
+    return Beside(row.url, row.good_at, row.next_at, row.error, row.progress, merge=row.merge)
 
 
 def permitted(actor: Actor, action: Action, gate: Gate, role: Role | None) -> bool:

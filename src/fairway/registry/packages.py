@@ -41,7 +41,7 @@ LINKS = {
 @dataclass(frozen=True, slots=True)
 class PackageHead:
     """What every page of a package shows. `version` is the newest that is not yanked ("" if all are), and what follows
-    is said by it. `links` maps home, documentation, source, doc_source and source_archive to http(s) addresses.
+    is said by it. `files` are the channel's own, `remote` those its upstream has of that name. `links` maps home, documentation, source, doc_source and source_archive to http(s) addresses.
     """
 
     id: int
@@ -57,6 +57,7 @@ class PackageHead:
     created_at: int
     updated_at: int
     links: Mapping[str, str]
+    remote: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,7 @@ def show(session: Session, head: Head, name: str) -> PackageHead:
         created_at=package.created_at,
         updated_at=package.updated_at,
         links=links_of(about),
+        remote=package.remote,
     )
 
 

@@ -127,6 +127,7 @@ class Beside:
     next_at: int
     error: str | None
     progress: Mapping[str, Any] | None
+    merge: bool
 
     @property
     def name(self) -> str:

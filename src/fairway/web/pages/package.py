@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from fairway.errors import NotFound
-from fairway.registry import contents, dependencies, listing
+from fairway.registry import contents, dependencies, listing, offered
 from fairway.registry import packages as registry
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor, Visibility
@@ -20,7 +20,7 @@ from fairway.registry.browse import FileView
 from fairway.registry.dependencies import Dependencies, Requirement
 from fairway.registry.listing import Head
 from fairway.registry.packages import Event, Matrix, PackageHead
-from fairway.registry.paging import CURSOR_MAX
+from fairway.registry.paging import CURSOR_MAX, Page
 from fairway.web.deps import App, Visitor
 from fairway.web.pages import clients, links, markdown
 from fairway.web.pages.channel import DAYS, dated, entered
@@ -30,6 +30,7 @@ from fairway.web.pages.render import page
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 SHOWN = 50
+OFFERED_SHOWN = 200
 CHOICES = 400  # versions and files that a field offers
 ABOUT_SHOWN = 40
 
@@ -55,6 +56,10 @@ EXPORTS = {
     "noarch": "What is built with it and runs anywhere will depend on these.",
     "weak_constrains": "What is built with it (as host) will be constrained by these.",
     "strong_constrains": "What is built with it (as build or host) will be constrained by these.",
+}
+NOT_HERE = {
+    "contents": "The upstream's index does not say what is in its files, and this server does not open what it passes on.",
+    "recipe": "The upstream's index does not say how its packages were made, and this server does not open what it passes on.",
 }
 WORDS = {
     "artifact.publish": "published",
@@ -99,7 +104,38 @@ def framed(request: Request, head: Head, package: PackageHead) -> dict[str, Any]
             ("history", "History"),
         )
     ]
-    return {"head": head, "package": package, "at": at, "tabs": tabs, "may_change": head.may(Action.YANK)}
+    beside = head.upstream if package.remote else None
+    return {
+        "head": head,
+        "package": package,
+        "at": at,
+        "tabs": tabs,
+        "may_change": head.may(Action.YANK),
+        # whose files are shown: the upstream's, unless names of ours hide them
+        "theirs": beside if beside is not None and theirs_too(head, package) else None,
+        "hidden": beside if beside is not None and not theirs_too(head, package) else None,
+    }
+
+
+def theirs_too(head: Head, package: PackageHead) -> bool:
+    """Whether clients are shown what the upstream has of the name."""
+    return bool(package.remote) and (not package.files or (head.upstream is not None and head.upstream.merge))
+
+
+def known_versions(session: Session, head: Head, package: PackageHead) -> dict[str, str | None]:
+    """Every version there is, the channel's own first, and why it is yanked, if every file of it is."""
+    known = registry.versions(session, package)
+    if theirs_too(head, package):
+        for one in offered.files(session, head.id, package.name):
+            known.setdefault(one.version, None)
+    return known
+
+
+def not_here(request: Request, head: Head, package: PackageHead, tab: str) -> Response | None:
+    """The page in the place of a tab that a package without a file of ours cannot have; none if it has one."""
+    if package.files or not package.remote:
+        return None
+    return page(request, "package/elsewhere.html", **framed(request, head, package), tab=tab, why=NOT_HERE[tab])
 
 
 @router.get(PACKAGE)
@@ -108,7 +144,7 @@ def overview(request: Request, app: App, actor: Visitor, channel: str, name: str
     with app.database.read() as session:
         head, package = opened(app, session, actor, channel, name)
         recent = listing.package_days(session, [package.id], now=app.now())[package.id]
-        versions = registry.versions(session, package)
+        versions = known_versions(session, head, package)
     if version and version not in versions:
         raise NotFound(f"There is no version {version[:80]} of {name} in {channel}.")
     address = f"{app.settings.url}/{head.name}"
@@ -133,6 +169,8 @@ def versions(request: Request, app: App, actor: Visitor, channel: str, name: str
     with app.database.read() as session:
         head, package = opened(app, session, actor, channel, name)
         found = registry.matrix(session, package, cursor=cursor, limit=SHOWN)
+        theirs = offered.files(session, head.id, package.name) if theirs_too(head, package) else []
+    more = Matrix(package.platforms, Page(offered.in_versions(theirs)[:CHOICES]))
     frame = framed(request, head, package)
     return page(
         request,
@@ -140,6 +178,7 @@ def versions(request: Request, app: App, actor: Visitor, channel: str, name: str
         **frame,
         rows=found.versions.items,
         matrix=drawn(found, frame["at"], package.version),
+        offered=drawn(more, frame["at"], package.version),
         **links.turns(request, found.versions),
     )
 
@@ -182,12 +221,16 @@ def files(
         found = registry.files(
             session, package, version=version or None, subdir=platform or None, cursor=cursor, limit=SHOWN
         )
-        known = list(registry.versions(session, package))
+        known = list(known_versions(session, head, package))
+        theirs = offered.files(session, head.id, package.name) if theirs_too(head, package) else []
+    theirs = [one for one in theirs if version in {"", one.version} and platform in {"", one.subdir}]
     return page(
         request,
         "package/files.html",
         **framed(request, head, package),
         files=found.items,
+        offered=theirs[:OFFERED_SHOWN],
+        offered_more=max(0, len(theirs) - OFFERED_SHOWN),
         versions=known[:CHOICES],
         asked={"version": version, "platform": platform},
         **links.turns(request, found),
@@ -200,7 +243,7 @@ def requirements(request: Request, app: App, actor: Visitor, channel: str, name:
     with app.database.read() as session:
         head, package = opened(app, session, actor, channel, name)
         found = dependencies.dependencies(session, actor, head, package, version or None)
-        known = list(registry.versions(session, package))
+        known = list(known_versions(session, head, package))
     return page(
         request,
         "package/dependencies.html",
@@ -253,6 +296,8 @@ def inside(
     """What is in a file's archive, one folder at a time."""
     with app.database.read() as session:
         head, package = opened(app, session, actor, channel, name)
+        if away := not_here(request, head, package, "contents"):
+            return away
         known = registry.files(session, package, deleted=False, limit=CHOICES).items
         chosen = chosen_file(session, package, known, file)
         found = contents.contents(session, chosen, folder=folder, cursor=cursor)
@@ -285,6 +330,8 @@ def recipe(request: Request, app: App, actor: Visitor, channel: str, name: str, 
     """How it was made, and what it says of itself."""
     with app.database.read() as session:
         head, package = opened(app, session, actor, channel, name)
+        if away := not_here(request, head, package, "recipe"):
+            return away
         known = registry.files(session, package, deleted=False, limit=CHOICES).items
         chosen = chosen_file(session, package, known, file)
         found = registry.about(session, chosen)
