@@ -62,7 +62,7 @@ def test_specs_in_brackets(text, bracketed):
 REFUSED = [
     "", " ", "!!! x", "a\nb", "a\tb", "a\x1b[31m", "a\u202eb", "caf\u00e9", "x" * 1_025,
     "https://x/y.conda", "/x/y.conda", "..\\y", "pkg:pypi/flask", "a; rm -rf /", "a@1", "a/b", "a*", "a # why",
-    "a >>1", "a >=", "a >=1,", "a |1", "a ^1.*$", "a 1.*.2", "a ()", "a ((1)", "a 1_2-3", "a 1 b c", "a 1 ^(b$", "a 1 b|c",
+    "a >>1", "a >=", "a >=1,", "a |1", "a ^1.*$", "a 1.*.2", "a ()", "a ((1)", "a 1_2-3", "a 1 b c", "a 1 ^(b$", "a 1 b|c", "a 2.**", "a 2*.*",
     "a[]", "a[", "a]", "a[version=1", "a[1]", 'a["version=1"]', "a[version=1,]", "a[version=1,version=2]", "a 1[version=2]",
     "a[md5=00000000000000000000000000000000]", "a[url=b]", 'a[url="https://x"]', "a[channel=b]", "a[name=b]", "a[bar=1]",
     "a[version=[1]]", 'a[version="1 b"]', "a[build_number=x]", 'a[build_number="<=3,>1"]',

@@ -35,7 +35,7 @@ _PAIR = re.compile(
     r"""\s*(?P<key>[a-z_]+)\s*=\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|\[(?P<list>[^\[\]]*)\]|(?P<bare>[^\s,\[\]"']+))"""
     r"\s*(?P<comma>,|$)"
 )
-_ATOM = re.compile(r"(?P<op>==|!=|>=|<=|~=|=|>|<)?(?P<version>[0-9A-Za-z_.+!-]+?)(?P<stars>(?:\.?\*)*)")
+_ATOM = re.compile(r"(?P<op>==|!=|>=|<=|~=|=|>|<)?(?P<version>[0-9A-Za-z_.+!-]+?)(?P<stars>\*|(?:\.\*)*)")
 # What nearly every spec says, which is bracket form already: taking it apart took a third of reading a small package.
 _USUAL_ATOM = r"(?:[<>=!]=|[<>])[0-9A-Za-z]{1,9}(?:\.[0-9A-Za-z]{1,9}){0,9}"
 _USUAL = re.compile(rf"{_USUAL_ATOM}(?:[,|]{_USUAL_ATOM})*", re.ASCII)
