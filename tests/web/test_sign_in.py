@@ -273,6 +273,47 @@ def test_who_guesses_is_stopped(ada):
         assert sign_in(ada.browser(), "bob").status_code == 422
 
 
+def test_strangers_do_not_keep_out_whom_they_guess_at(ada):
+    """From many addresses they use up what a name has, for as long as they like: whoever signed in with their browser
+    before gets in all the same, signs in again, and confirms.
+    """
+    browser = ada.browser()
+    assert sign_in(browser).status_code == 303
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ada.limits.passwords._address, "take", lambda _: None)
+        patch.setattr(ada.limits.passwords._address, "give_back", lambda _: None)
+        for _ in range(10):
+            assert sign_in(ada.browser(), password=WRONG).status_code == 422
+        assert sign_in(ada.browser()).status_code == 429  # one that nobody knows
+        assert browser.post("/confirm", {"password": PASSWORD}).status_code == 303
+        assert browser.post("/logout", form="/settings").status_code == 303
+        assert sign_in(browser).status_code == 303
+        assert browser.post("/logout", form="/settings").status_code == 303
+        # it is known for this person and this password only, and bounded too
+        assert sign_in(browser, "bob").status_code == 422
+        for _ in range(10):
+            assert sign_in(browser, password=WRONG).status_code == 422
+        assert sign_in(browser).status_code == 429
+
+
+def test_a_known_browser_is_one_that_the_password_was_given_in(ada):
+    browser = ada.browser()
+    answer = sign_in(browser)
+    (cookie,) = [one for one in answer.headers.get_list("set-cookie") if one.startswith("fairway-known=")]
+    assert cookie.split("; ")[1:] == ["Max-Age=31536000", "Path=/", "HttpOnly", "SameSite=Lax"]
+    mark = cookie.split(";")[0].partition("=")[2]
+    with ada.app.database.read() as session:
+        kept = session.scalar(select(User.password_hash).where(User.name == "ada"))
+    assert passwords.is_known(kept, mark)
+    number, _, seal = mark.partition(".")
+    other = passwords.hashed(PASSWORD)
+    wrong = ("", ".", number, seal, f"x{mark}", f"{mark}x", f"{mark[:-1]}\u00ff", passwords.browser_mark(other))
+    assert not any(passwords.is_known(kept, one) for one in wrong)
+    assert not passwords.is_known(other, mark)  # the password was changed
+    assert not passwords.is_known(None, mark)
+    assert not passwords.is_known(None, passwords.browser_mark(passwords.NOBODYS_HASH))
+
+
 def test_who_knows_the_password_is_not_counted(ada):
     for _ in range(12):
         assert sign_in(ada.browser()).status_code == 303
