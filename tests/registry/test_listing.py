@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import orjson
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from fairway import errors
+from fairway.db.models import Audit, Package
 from fairway.registry import browse, contents, dependencies, listing, oversight, packages, withdraw
 from fairway.registry.access import Action
 from fairway.registry.actor import CONSOLE, NOBODY, Role
 from fairway.registry.listing import Sort, Which
+from fairway.registry.paging import encoded
 from fairway.registry.statistics import DAY_MS
 from tests.support.builders import conda_package
 
@@ -116,6 +120,49 @@ def test_packages_are_filtered_by_text_and_platform(many):
         assert listing.subdirs(session, head) == ("noarch", "linux-64")
 
 
+def told(cursor):
+    """The numbers in a cursor."""
+    values = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))[2:]
+    return {value for value in values if isinstance(value, int)}
+
+
+def test_cursors_tell_nothing_of_what_happens_elsewhere(many):
+    """Two ids with time between them would tell how much was uploaded to channels that one may not read."""
+    for version in range(9):  # of one package, at one moment
+        many.put(conda_package("other", f"1.{version}", build=f"h{version}_0"))
+    many.channel("another")
+    many.channel("third")
+    with many.app.database.read() as session:
+        head = listing.enter(session, CONSOLE, "lab")
+        package = packages.show(session, head, "other")
+        pages = [
+            listing.packages(session, head, sort=Sort.UPDATED, limit=2, now=many.now),
+            listing.packages(session, head, sort=Sort.DOWNLOADS, limit=2, now=many.now),
+            listing.cards(session, CONSOLE, sort=Sort.UPDATED, limit=1, now=many.now),
+            packages.files(session, package, limit=2),
+            packages.history(session, package, limit=2),
+            oversight.channel_audit(session, head, limit=2),
+        ]
+        times = {at for (at,) in session.execute(select(Audit.at))} | set(session.scalars(select(Package.updated_at)))
+    assert [page.cursor for page in pages if page.cursor is None or told(page.cursor) - times - {0}] == []
+
+
+def test_a_name_in_a_cursor_is_looked_for_only_where_one_may_look(many):
+    """Else a made-up cursor would tell whether a hidden channel has a package, and whether it is older."""
+    many.channel("hidden")
+    many.put(conda_package("secret"), channel="hidden")
+    with many.app.database.read() as session:
+        head = listing.enter(session, CONSOLE, "lab")
+        for number in range(7):
+            row = listing.packages(session, head, text=f"pack-{number}", now=many.now).items[0]
+            answers = [
+                listing.packages(session, head, sort=Sort.UPDATED, now=many.now, cursor=encoded(place, back=back))
+                for place in ([row.updated_at, "secret"], [row.updated_at, "nothing"])
+                for back in (False, True)
+            ]
+            assert answers[:2] == answers[2:]
+
+
 @pytest.mark.parametrize(
     "cursor", ["x", "W10", "0", "é", "A" * 10_000, "WzAsInMiXQ", "WzIsInMiLCJhIl0", "W1tdLCJzIiwiYSJd"]
 )
@@ -163,7 +210,7 @@ def test_channels_are_listed_for_who_may_see_them(world):
     assert names(stranger, Which.ALL) == names(stranger, Which.OTHERS) == ["inside", "open"]
     assert (names(viewer, Which.MINE), names(viewer, Which.OTHERS)) == (["lab"], ["inside", "open"])
     assert (names(admin, Which.MINE), names(admin, Which.ALL)) == ([], ["inside", "lab", "open"])
-    assert names(admin, Which.ALL, limit=1, sort=Sort.UPDATED) == ["inside", "open", "lab"]
+    assert names(admin, Which.ALL, limit=1, sort=Sort.UPDATED) == ["open", "lab", "inside"]
     assert names(admin, Which.ALL, text="PE") == ["open"]
     count(world, "demo-1.0-h0_0.conda", 4, day=29)
     count(world, "demo-1.0-h0_0.conda", 9, day=30)

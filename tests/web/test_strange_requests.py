@@ -61,7 +61,14 @@ def test_a_slash_too_many_leads_to_the_page_whatever_host_was_named(lab, asked, 
 
 
 def test_a_slash_too_many_is_not_there_for_programs(lab):
-    for path in ("/api/v1/channels/", "/api/v1/channels/lab/", "/api/v1/search/", "/api/v1/openapi.json/", "/health/live/", "/api/"):
+    for path in (
+        "/api/v1/channels/",
+        "/api/v1/channels/lab/",
+        "/api/v1/search/",
+        "/api/v1/openapi.json/",
+        "/health/live/",
+        "/api/",
+    ):
         answer = lab.get(path)
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
         assert answer.headers["content-type"] == "application/problem+json"

@@ -131,7 +131,7 @@ def dependents(
         .join(Need, Need.package_id == Package.id)
         .where(Need.name == name, Package.channel_id == head.id, Package.live > 0)
     )
-    return listing.rows_page(session, query, head.name, sort, cursor=cursor, limit=limit, now=now)
+    return listing.rows_page(session, query, head, sort, cursor=cursor, limit=limit, now=now)
 
 
 def count_dependents(session: Session, head: Head, name: str) -> int:
