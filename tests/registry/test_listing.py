@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import orjson
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, select, text
 
 from fairway import errors
 from fairway.db.models import Audit, Package
@@ -69,6 +69,14 @@ def count(world, filename, number, *, day=0, subdir="noarch"):
     for _ in range(number):
         world.app.counts.download(file.id, now=world.now - day * DAY_MS)
     world.app.counts.flush(world.app.database)
+
+
+def explained(session, statement):
+    """How the database would answer: with its indexes wherever they would do, since a handful of rows needs none."""
+    if session.get_bind().dialect.name == "sqlite":
+        return session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", ()).all()
+    session.execute(text("SET LOCAL enable_seqscan = off"))
+    return session.connection().exec_driver_sql(f"EXPLAIN {statement}", {}).all()
 
 
 @pytest.fixture
@@ -311,6 +319,33 @@ def test_dependencies_say_what_is_here_and_where_they_differ(world):
         dependencies.dependencies(session, head, package, "9.9")
 
 
+def test_of_a_package_that_is_all_yanked_the_newest_version_is_shown_alone(world):
+    for version in ("1.9", "1.10"):
+        world.put(conda_package("demo", version, depends=[f"only-for-{version} >=1"]))
+        with world.app.database.write() as session:
+            withdraw.yank_version(session, CONSOLE, "lab", "demo", version, "broken", now=world.now)
+    with reading(world, most=4) as (session, head):
+        found = dependencies.dependencies(session, head, packages.show(session, head, "demo"))
+    assert (found.version, [one.spec for one in found.depends]) == ("1.10", ["only-for-1.10 >=1"])
+
+
+def test_what_very_many_files_need_is_read_and_shown_within_bounds(world):
+    """A record has up to 64 KiB, and a version any number of files."""
+    for build in range(20):
+        specs = [f"need{build}x{number:04} >=1{'.1' * 200}" for number in range(145)]
+        world.put(conda_package("demo", build=f"h{build}_{build}", depends=[*specs, "__glibc >=2"]))
+    with reading(world, most=4) as (session, head):
+        package = packages.show(session, head, "demo")
+        found = dependencies.dependencies(session, head, package)
+    with world.app.database.read() as session:
+        said, more = dependencies.said_by(session, package, "")
+    assert (more, found.more) == (True, True)
+    assert dependencies.BYTES_READ < said.size < dependencies.BYTES_READ + (64 << 10)
+    assert said.files < 20
+    assert [len(found.depends), len(found.virtual)] == [dependencies.SPECS_SHOWN, 1]
+    assert found.left_out == {"depends": 145 * said.files - dependencies.SPECS_SHOWN}
+
+
 def test_dependents_are_those_whose_newest_version_asks(world):
     for name in ("a", "b", "c"):
         world.put(conda_package(name, "1.0", depends=["Base >=1"]))
@@ -413,7 +448,10 @@ def test_what_an_administrator_sees_is_for_administrators(world):
         (row,) = oversight.channels(session, admin, now=world.now).items
         assert (row.name, row.owners, row.packages, row.artifacts) == ("lab", ("owner",), 1, 1)
         assert oversight.channels(session, admin, deleted=True, now=world.now).items == []
-        storage = oversight.storage(session, admin)
+        with asked(world) as said:
+            storage = oversight.storage(session, admin)
+        plans = "".join(str(plan) for one in said for plan in explained(session, one))
+        assert ("ix_artifacts_sha256" in plans, "ix_artifacts_out" in plans) == (True, True), plans
         assert (storage.files, storage.size, storage.yanked, storage.stored) == (1, row.size, 0, row.size)
         lines = walk(lambda **more: oversight.audit(session, admin, **more), limit=4)
         assert [line.id for line in lines] == sorted((line.id for line in lines), reverse=True)

@@ -266,6 +266,10 @@ class Need(Base):
     name: Mapped[str] = mapped_column(Name, primary_key=True)
 
 
+# files that still have their bytes, and are not in the index
+OUT = text("purged_at IS NULL AND (deleted_at IS NOT NULL OR yanked_at IS NOT NULL)")
+
+
 class Artifact(Base):
     """A file that was published. The row outlives the file: a name never comes back with other bytes by accident."""
 
@@ -273,7 +277,15 @@ class Artifact(Base):
     __table_args__ = (
         UniqueConstraint("subdir_id", "filename"),
         Index("ix_artifacts_package", "package_id", "version_key"),
-        Index("ix_artifacts_sha256", "sha256"),
+        # with the size, so that what all of them take can be said without looking at the files
+        Index(
+            "ix_artifacts_sha256",
+            "sha256",
+            "size",
+            sqlite_where=text("purged_at IS NULL"),
+            postgresql_where=text("purged_at IS NULL"),
+        ),
+        Index("ix_artifacts_out", "deleted_at", "yanked_at", "size", sqlite_where=OUT, postgresql_where=OUT),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import orjson
 from sqlalchemy import case, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from fairway.db.models import Artifact, Need, Package, Record, Subdir, Withheld
 from fairway.errors import NotFound
@@ -17,7 +17,15 @@ from fairway.registry.packages import PackageHead, in_order
 from fairway.registry.paging import Page
 
 FILES_READ = 200
-"""How many files of a version are read for what it depends on."""
+"""How many files of a version are read for what it depends on, at most."""
+
+BYTES_READ = 1 << 20
+"""After so many bytes of their records, no more files are read: each may have 64 KiB."""
+
+SPECS_SHOWN = 500
+"""How many specs of a kind are shown."""
+
+AT_ONCE = 4  # records that are fetched together
 
 TOGETHER = (
     (Record.subdir_id == Artifact.subdir_id)
@@ -43,8 +51,8 @@ class Requirement:
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """What a version asks for. `run_exports` maps weak, strong, weak_constrains, strong_constrains and noarch to specs
-    that it gives to what is built with it. `virtual` are those of the system (`__glibc`). `more` if there are more files
-    than were read.
+    that it gives to what is built with it. `virtual` are those of the system (`__glibc`). `left_out` says of how many specs
+    of a kind there are more than are shown; `more` if there are more files than were read.
     """
 
     version: str
@@ -53,64 +61,108 @@ class Dependencies:
     constrains: tuple[Requirement, ...]
     virtual: tuple[Requirement, ...]
     run_exports: Mapping[str, tuple[Requirement, ...]] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
     more: bool = False
 
 
-def dependencies(session: Session, head: Head, package: PackageHead, version: str | None = None) -> Dependencies:
-    """What a version asks for, the newest unless another is named; yanked ones too. Two statements. Raises: NotFound."""
-    version = version or package.version
-    record = func.coalesce(Record.record, Withheld.record)
-    exports = case((Record.record.is_not(None), Record.run_exports), else_=Withheld.run_exports)
-    query = (
-        select(Subdir.name, record, exports)
-        .select_from(Artifact)
-        .join(Subdir, Subdir.id == Artifact.subdir_id)
-        .outerjoin(Record, TOGETHER)
-        .outerjoin(Withheld, Withheld.artifact_id == Artifact.id)
-        .where(Artifact.package_id == package.id, Artifact.deleted_at.is_(None))
-        .order_by(Artifact.version_key.desc(), Artifact.build_number.desc(), Artifact.id.desc())
-        .limit(FILES_READ + 1)
-    )
-    if version:
-        query = query.where(Artifact.version == version)
-    rows = session.execute(query).all()
-    if not rows:
-        raise NotFound(f"There is no version {version} of {package.name} in {head.name}.")
-    found: dict[str, dict[str, set[str]]] = {}
-    for subdir, data, exported in rows[:FILES_READ]:
-        said = orjson.loads(data or b"{}")
-        gives = orjson.loads(exported or b"{}")
-        kinds = {"depends": said.get("depends"), "constrains": said.get("constrains"), **gives}
+@dataclass(slots=True)
+class Said:
+    """What the files of a version say: `{kind: {spec: subdirs}}`."""
+
+    version: str = ""
+    platforms: set[str] = field(default_factory=set)
+    specs: dict[str, dict[str, set[str]]] = field(default_factory=dict)
+    files: int = 0
+    size: int = 0
+
+    def add(self, subdir: str, record: bytes, exports: bytes) -> None:
+        said = orjson.loads(record)
+        kinds = {"depends": said.get("depends"), "constrains": said.get("constrains"), **orjson.loads(exports)}
         for kind, specs in kinds.items():
             for spec in specs if isinstance(specs, list) else ():
-                found.setdefault(kind, {}).setdefault(str(spec), set()).add(subdir)
-    platforms = {subdir for subdir, _, _ in rows[:FILES_READ]}
-    names = {spec: name_in(spec) for specs in found.values() for spec in specs}
-    here = listing.packages_of(session, head.id, names.values())
+                # virtual ones are shown by themselves
+                shown = "virtual" if kind == "depends" and str(spec).lstrip().startswith("__") else kind
+                self.specs.setdefault(shown, {}).setdefault(str(spec), set()).add(subdir)
+        self.platforms.add(subdir)
+        self.files += 1
+        self.size += len(record) + len(exports)
 
-    def requirements(kind: str) -> tuple[Requirement, ...]:
-        specs = sorted(found.get(kind, {}).items(), key=lambda one: (names[one[0]], one[0]))
-        return tuple(
+
+def dependencies(session: Session, head: Head, package: PackageHead, version: str | None = None) -> Dependencies:
+    """What a version asks for, yanked ones too: the newest unless another is named, of those in the index if there are
+    any. Two statements. Raises: NotFound.
+    """
+    said, more = said_by(session, package, version or package.version)
+    if not said.files:
+        raise NotFound(f"There is no version {version} of {package.name} in {head.name}.")
+    names = {spec: name_in(spec) for specs in said.specs.values() for spec in specs}
+    shown, left_out = {}, {}
+    for kind, specs in said.specs.items():
+        shown[kind] = sorted(specs, key=lambda spec: (names[spec], spec))[:SPECS_SHOWN]
+        if len(specs) > SPECS_SHOWN:
+            left_out[kind] = len(specs) - SPECS_SHOWN
+    here = listing.packages_of(session, head.id, {names[spec] for specs in shown.values() for spec in specs})
+    found = {
+        kind: tuple(
             Requirement(
                 spec=spec,
                 name=names[spec],
-                platforms=() if where == platforms else in_order(where),
+                platforms=() if where[spec] == said.platforms else in_order(where[spec]),
                 here=names[spec] in here,
                 newest=here.get(names[spec], ""),
             )
-            for spec, where in specs
+            for spec in specs
         )
-
-    depends = requirements("depends")
+        for kind, specs in shown.items()
+        for where in (said.specs[kind],)
+    }
     return Dependencies(
-        version=version,
-        platforms=in_order(platforms),
-        depends=tuple(one for one in depends if not one.name.startswith("__")),
-        constrains=requirements("constrains"),
-        virtual=tuple(one for one in depends if one.name.startswith("__")),
-        run_exports={kind: requirements(kind) for kind in sorted(found.keys() - {"depends", "constrains"})},
-        more=len(rows) > FILES_READ,
+        version=said.version,
+        platforms=in_order(said.platforms),
+        depends=found.pop("depends", ()),
+        constrains=found.pop("constrains", ()),
+        virtual=found.pop("virtual", ()),
+        run_exports=dict(sorted(found.items())),
+        left_out=left_out,
+        more=more,
     )
+
+
+def said_by(session: Session, package: PackageHead, version: str) -> tuple[Said, bool]:
+    """What the files of a version say, as far as they are read, and whether there are more; with no version the newest."""
+    mine = (Artifact.package_id == package.id, Artifact.deleted_at.is_(None))
+    other = aliased(Artifact)
+    newest = select(func.max(other.version_key)).where(other.package_id == package.id, other.deleted_at.is_(None))
+    wanted = Artifact.version == version if version else Artifact.version_key == newest.scalar_subquery()
+    # chosen without their records: these would be sorted too
+    chosen = (
+        select(Artifact.id)
+        .where(*mine, wanted)
+        .order_by(Artifact.build_number.desc(), Artifact.id.desc())
+        .limit(FILES_READ + 1)
+        .subquery()
+    )
+    query = (
+        select(
+            Artifact.version,
+            Subdir.name,
+            func.coalesce(Record.record, Withheld.record, b"{}"),
+            func.coalesce(case((Record.record.is_not(None), Record.run_exports), else_=Withheld.run_exports), b"{}"),
+        )
+        .select_from(chosen)
+        .join(Artifact, Artifact.id == chosen.c.id)
+        .join(Subdir, Subdir.id == Artifact.subdir_id)
+        .outerjoin(Record, TOGETHER)
+        .outerjoin(Withheld, Withheld.artifact_id == Artifact.id)
+    )
+    said = Said()
+    with session.execute(query.execution_options(yield_per=AT_ONCE, stream_results=True)) as rows:
+        for found, subdir, record, exports in rows:
+            if said.files == FILES_READ or said.size > BYTES_READ:
+                return said, True
+            said.version = found
+            said.add(subdir, record, exports)
+    return said, False
 
 
 def name_in(spec: str) -> str:

@@ -73,6 +73,7 @@ class Group:
     title: str
     about: str
     needs: Sequence[Requirement]
+    left_out: int  # how many more there are
 
 
 def opened(app: App, session: Session, actor: Actor, channel: str, name: str) -> tuple[Head, PackageHead]:
@@ -216,10 +217,12 @@ def grouped(found: Dependencies) -> list[Group]:
         "virtual": found.virtual,
         "constrains": found.constrains,
     }
-    groups = [Group(*GROUPS[kind], needs) for kind, needs in every.items() if needs]
+    left_out = found.left_out
+    groups = [Group(*GROUPS[kind], needs, left_out.get(kind, 0)) for kind, needs in every.items() if needs]
     for kind, needs in found.run_exports.items():
         title = f"Run exports, {kind.replace('_', ' ')}"
-        groups.append(Group(title, EXPORTS.get(kind, "Given to what is built with it."), needs))
+        about = EXPORTS.get(kind, "Given to what is built with it.")
+        groups.append(Group(title, about, needs, left_out.get(kind, 0)))
     return groups
 
 
