@@ -15,6 +15,7 @@ from fairway.app import Fairway
 from fairway.errors import Invalid, NotFound
 from fairway.registry import administer, channels, oversight, trash
 from fairway.registry.actor import Actor
+from fairway.registry.paging import CURSOR_MAX
 from fairway.settings import Settings
 from fairway.tasks import DAY_MS
 from fairway.web.deps import App, SignedIn, confirmed
@@ -34,7 +35,7 @@ ACTS = (
 )  # fmt: skip
 
 Text = Annotated[str, Query(max_length=200)]
-Cursor = Annotated[str, Query(max_length=600)]
+Cursor = Annotated[str, Query(max_length=CURSOR_MAX)]
 
 
 def administrator(actor: SignedIn) -> Actor:
