@@ -172,6 +172,19 @@ def name_in(spec: str) -> str:
     return spec if found is None else "__" * virtual + found[1].lower()
 
 
+def needed(session: Session, head: Head, package: PackageHead, *, limit: int) -> list[tuple[str, bool]]:
+    """The names that the newest version depends on, and whether this channel has them. One statement."""
+    here = (Package.channel_id == head.id) & (Package.name == Need.name) & (Package.live > 0)
+    query = (
+        select(Need.name, Package.id.is_not(None))
+        .outerjoin(Package, here)
+        .where(Need.package_id == package.id, ~Need.name.startswith("__", autoescape=True))
+        .order_by(Need.name)
+        .limit(limit)
+    )
+    return [(name, found) for name, found in session.execute(query)]
+
+
 def dependents(
     session: Session, head: Head, name: str, *, sort: Sort = Sort.NAME, cursor: str = "", limit: int = 50, now: int
 ) -> Page[PackageRow]:

@@ -31,6 +31,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 SHOWN = 50
 CHOICES = 400  # versions and files that a field offers
+NEEDS_SHOWN = 24
 ABOUT_SHOWN = 40
 
 Cursor = Annotated[str, Query(max_length=CURSOR_MAX)]
@@ -109,6 +110,7 @@ def overview(request: Request, app: App, actor: Visitor, channel: str, name: str
         head, package = opened(app, session, actor, channel, name)
         recent = listing.package_days(session, [package.id], now=app.now())[package.id]
         versions = registry.versions(session, package)
+        needs = [] if version else dependencies.needed(session, head, package, limit=NEEDS_SHOWN + 1)
     if version and version not in versions:
         raise NotFound(f"There is no version {version[:80]} of {name} in {channel}.")
     address = f"{app.settings.url}/{head.name}"
@@ -121,6 +123,8 @@ def overview(request: Request, app: App, actor: Visitor, channel: str, name: str
         version=version,
         versions=[one for one, reason in versions.items() if one == version or reason is None][:CHOICES],
         yanked=versions.get(version),
+        needs=needs[:NEEDS_SHOWN],
+        more_needs=len(needs) > NEEDS_SHOWN,
         install=clients.install(package.name, version or None, [address], private=private),
         description=markdown.render(package.description) if package.description else "",
         references=[(LINKS[key], address) for key, address in package.links.items() if key in LINKS],
