@@ -27,7 +27,15 @@ WAIT_SECONDS = 1_800
 def run(context: Context) -> list[Table]:
     made = Table(
         "One large package through the upload page, in Chromium",
-        ("MB", "s", "s of them after the last byte", "steps shown", "server: CPU s", "server: peak MB over idle", "browser: peak MB over idle"),
+        (
+            "MB",
+            "s",
+            "s of them after the last byte",
+            "steps shown",
+            "server: CPU s",
+            "server: peak MB over idle",
+            "browser: peak MB over idle",
+        ),
     )
     found = shutil.which("chromium")
     if found is None:
