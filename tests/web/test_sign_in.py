@@ -247,6 +247,15 @@ def test_dangerous_acts_ask_for_the_password_again(ada):
         "/confirm?next=%2Fsettings%2Fkeys%2Fnew%3Fchannel%3Dlab",
     )
     before = browser.secret
+    # a form leads back to its page, since its own address has none
+    for referer, back in (
+        ("http://127.0.0.1:8000/settings/keys?page=2", "/confirm?next=%2Fsettings%2Fkeys%3Fpage%3D2"),
+        ("http://evil.example/settings", "/confirm?next=%2F"),
+        ("http://127.0.0.1:8000//evil.example", "/confirm?next=%2F"),
+        ("", "/confirm?next=%2F"),
+    ):
+        sent = browser.post("/settings/keys/new", {"name": "ci"}, form="/settings", headers={"referer": referer})
+        assert (sent.status_code, sent.headers["location"]) == (303, back)
     wrong = browser.post("/confirm", {"password": WRONG, "next": "/settings/keys/new"})
     assert wrong.status_code == 422
     assert browser.get("/settings/keys/new").status_code == 303

@@ -86,10 +86,27 @@ def confirmed(request: Request) -> Actor:
 
 
 def here(request: Request) -> str:
-    """The page that is asked for, to come back to: behind the mount, and without a key."""
+    """The page that is asked for, to come back to: behind the mount, and without a key. For a form that was sent, the page
+    it stood on: there may be none at the form's own address.
+    """
+    if request.method not in {"GET", "HEAD"}:
+        return before(request)
     path = quote(request.scope["path"], safe="/@:+~!$,=")
     query = request.scope["query_string"].decode("latin-1")
     return own_path(f"{path}?{query}" if query and request.method == "GET" else path)
+
+
+def before(request: Request) -> str:
+    """The page of this site that somebody comes from, as the browser says; else the first page."""
+    try:
+        said = urlsplit(request.headers.get("referer", ""))
+    except ValueError:
+        return HOME
+    if said.netloc != request.headers.get("host"):
+        return HOME
+    mount = urlsplit(app_of(request).settings.url).path.rstrip("/")
+    path = said.path.removeprefix(mount)
+    return own_path(f"{path}?{said.query}" if said.query else path)
 
 
 def own_path(text: str) -> str:
