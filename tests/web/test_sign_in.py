@@ -1,12 +1,14 @@
 """Signing in and out, and what a session is worth."""
 
+from urllib.parse import urlencode
+
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from fairway.db.models import Audit, BrowserSession, User
 from fairway.registry import accounts, administer, passwords, sessions
 from fairway.registry.actor import CONSOLE
-from tests.support.browser import FORM, OWN
+from tests.support.browser import FORM, OWN, Tags
 from tests.support.builders import conda_package
 from tests.support.site import bearer
 
@@ -247,15 +249,6 @@ def test_dangerous_acts_ask_for_the_password_again(ada):
         "/confirm?next=%2Fsettings%2Fkeys%2Fnew%3Fchannel%3Dlab",
     )
     before = browser.secret
-    # a form leads back to its page, since its own address has none
-    for referer, back in (
-        ("http://127.0.0.1:8000/settings/keys?page=2", "/confirm?next=%2Fsettings%2Fkeys%3Fpage%3D2"),
-        ("http://evil.example/settings", "/confirm?next=%2F"),
-        ("http://127.0.0.1:8000//evil.example", "/confirm?next=%2F"),
-        ("", "/confirm?next=%2F"),
-    ):
-        sent = browser.post("/settings/keys/new", {"name": "ci"}, form="/settings", headers={"referer": referer})
-        assert (sent.status_code, sent.headers["location"]) == (303, back)
     wrong = browser.post("/confirm", {"password": WRONG, "next": "/settings/keys/new"})
     assert wrong.status_code == 422
     assert browser.get("/settings/keys/new").status_code == 303
@@ -265,6 +258,32 @@ def test_dangerous_acts_ask_for_the_password_again(ada):
     # whoever had got hold of the session is out
     assert browser.secret != before
     assert dead(ada, before)
+
+
+@pytest.mark.parametrize(
+    ("path", "referer", "back"),
+    [
+        ("/settings/keys/new", "http://127.0.0.1:8000/settings", "/settings/keys/new"),
+        (
+            "/settings/sessions/end-others",
+            "http://127.0.0.1:8000/settings/keys?page=2",
+            "/settings/keys?page=2",
+        ),
+        ("/settings/sessions/end-others", "http://evil.example/settings", "/"),
+        ("/settings/sessions/end-others", "http://127.0.0.1:8000//evil.example", "/"),
+        ("/settings/sessions/end-others", "http://[", "/"),
+        ("/settings/sessions/end-others", "", "/"),
+    ],
+)
+def test_a_form_sent_after_the_session_leads_back_to_a_page(ada, path, referer, back):
+    browser = ada.browser("ada")
+    token = browser.page("/settings").token()
+    with ada.app.database.write() as session:
+        session.execute(delete(BrowserSession))
+    headers = {**OWN, "content-type": FORM, "referer": referer}
+    sent = browser.client.post(path, content=f"csrf={token}", headers=headers)
+    assert sent.status_code == 401
+    assert f"/login?{urlencode({'next': back})}" in {one.get("href") for one in Tags(sent.text).named("a")}
 
 
 def test_who_guesses_is_stopped(ada):
