@@ -21,7 +21,7 @@ from bench.rattler_index import high_water
 from fairway.app import Fairway
 from fairway.conda import record as records
 from fairway.conda import version
-from fairway.conda.names import Filename
+from fairway.conda.names import SUBDIR_NUMBERS, Filename
 from fairway.db.models import Artifact, Channel, Detail, Package, Record, Shard, Subdir
 from fairway.registry import admit, flat, index
 from fairway.registry.actor import CONSOLE
@@ -62,6 +62,7 @@ def load(app: Fairway, count: int) -> int:
                 waiting[Package].append({
                     "id": ids[name], "channel_id": home.id, "name": name, "created_at": now, "updated_at": now, "live": 1,
                     "version": record["version"], "version_key": key, "summary": "", "licence": "",
+                    "places": 1 << SUBDIR_NUMBERS[packages.SUBDIR],
                 })  # fmt: skip
                 waiting[Shard].append({"subdir_id": subdir.id, "name": name, "changed": 0, "due": True, "sha256": None})
             section = int(records.section_of(Filename.parse(filename).extension, needs_v3=False))
@@ -85,7 +86,7 @@ def load(app: Fairway, count: int) -> int:
             if number % AT_ONCE == 0:
                 flush()
         flush()
-        home.artifacts, home.size = count, size
+        home.packages, home.artifacts, home.size, home.updated_at = len(ids), count, size, now
         return subdir.id
 
 

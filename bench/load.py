@@ -19,7 +19,7 @@ from fairway.app import Fairway
 from fairway.conda import record as records
 from fairway.conda import version
 from fairway.conda.artifact import Contents, PathsSummary
-from fairway.conda.names import Filename
+from fairway.conda.names import SUBDIR_NUMBERS, Filename
 from fairway.db.models import Artifact, Channel, Detail, Package, Record, Shard, Subdir
 from fairway.registry import accounts, channels, tokens
 from fairway.registry.actor import CONSOLE, Scope, Visibility
@@ -78,6 +78,7 @@ def fill(app: Fairway, channel: str, start: int, count: int) -> int:
             session.flush()
             for model, values in rows.items():
                 session.execute(insert(model), values)
+        home.packages, home.updated_at = len(known), app.now()
         return subdir.id
 
 
@@ -89,7 +90,7 @@ def new_package(session: Any, channel_id: int, made: packages.Package, now: int)
     row = Package(
         channel_id=channel_id, name=made.index["name"], created_at=now, updated_at=now, live=1,
         version=made.index["version"], version_key=version.sort_key(made.index["version"]),
-        summary=made.about["summary"], licence=made.index["license"],
+        summary=made.about["summary"], licence=made.index["license"], places=1 << SUBDIR_NUMBERS[packages.SUBDIR],
     )  # fmt: skip
     session.add(row)
     session.flush()

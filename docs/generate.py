@@ -287,6 +287,8 @@ def value_of(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{choice}`" for choice in schema["enum"])
     kind = str(schema.get("type", "anything"))
+    if "prefixItems" in schema:
+        return f"[{', '.join(value_of(item) for item in schema['prefixItems'])}]"
     if kind == "array":
         return f"list of {value_of(schema['items'])}"
     kind = {"string": "text", "integer": "whole number", "boolean": "true or false", "object": "object"}.get(kind, kind)

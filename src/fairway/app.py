@@ -23,6 +23,7 @@ from fairway.db import migrate
 from fairway.db.engine import Database
 from fairway.errors import FairwayError, SetupError
 from fairway.queue import worker
+from fairway.registry import setup
 from fairway.registry.actor import Actor
 from fairway.registry.committer import Committer
 from fairway.registry.index import ShardIndexes
@@ -39,7 +40,8 @@ FLUSH_SECONDS = 5.0
 JOBS_SECONDS = 30.0
 
 SETTINGS_FILE = "fairway.toml"
-OURS = frozenset(("blobs", "fairway.db", "server.lock", "staging", SETTINGS_FILE))
+SETUP_FILE = "setup-code"
+OURS = frozenset(("blobs", "fairway.db", "server.lock", "staging", SETTINGS_FILE, SETUP_FILE))
 """What Fairway keeps in its data folder."""
 
 
@@ -54,6 +56,7 @@ class Fairway:
 
     def __init__(self, loaded: Loaded, *, serving: bool = False) -> None:
         self.settings = settings = loaded.settings
+        self.origins = loaded.origins
         self.now = now_ms
         self._lock: IO[str] | None = None
         make_data_folder(settings.data)
@@ -85,6 +88,23 @@ class Fairway:
             if self._reader is None:
                 self._reader = Reader(processes=self.settings.reading_processes, limits=self.limits)
             return self._reader
+
+    @property
+    def setup_code_file(self) -> Path:
+        return self.settings.data / SETUP_FILE
+
+    def new_setup_code(self) -> str | None:
+        """The code that makes the first administrator, also in a file that only this user can read; none if somebody has
+        an account. The ones before are void.
+        """
+        with self.database.write() as session:
+            code = setup.new_code(session, now=self.now())
+        self.setup_code_file.unlink(missing_ok=True)
+        if code is not None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with os.fdopen(os.open(self.setup_code_file, flags, 0o600), "w", encoding="ascii") as file:
+                file.write(code + "\n")
+        return code
 
     @property
     def intake(self) -> Intake:

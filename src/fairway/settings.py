@@ -8,6 +8,7 @@ from the default. `load` also says which it was, for `fairway config show`.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -21,6 +22,7 @@ from sqlalchemy.engine import make_url
 from fairway.errors import SetupError
 
 PREFIX = "FAIRWAY_"
+PASSWORD = re.compile(r"(//[^/@]*:)[^/]*(@)")  # in an address
 STORAGE_VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
 
 
@@ -63,9 +65,14 @@ class Settings(BaseModel):
     uploads_per_minute: int = Field(
         0, ge=0, description="Uploads of one key in a minute, three times as many at once; 0: any number"
     )
+    sign_up: Literal["open", "invitation", "closed"] = Field(
+        "invitation",
+        description="Who may make an account: everybody, whom an administrator invited, or nobody but the administrators",
+    )
     trusted_proxies: str = Field(
         "", description="Addresses and networks of your own proxies, with commas: their X-Forwarded-For is believed"
     )
+    development: bool = Field(False, description="Show /styleguide, the page of every part that pages are made of")
     keep_days: int = Field(7, ge=1, description="Days a deleted file stays downloadable, and an old shard stays")
 
     @field_validator("base_url")
@@ -96,6 +103,11 @@ class Settings(BaseModel):
             return self.base_url
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104 - not a bind
         return f"{'https' if self.tls_certificate else 'http'}://{host}:{self.port}"
+
+    @property
+    def keep_ms(self) -> int:
+        """How long what was deleted is kept."""
+        return self.keep_days * 86_400_000
 
     @property
     def database(self) -> str:
@@ -181,7 +193,8 @@ def shown(name: str, value: Any) -> str:
         return ""
     if name == "database_url":
         return make_url(value).render_as_string(hide_password=True)
-    return str(value)
+    text = str(value)
+    return PASSWORD.sub(r"\1***\2", text) if name == "storage_url" else text
 
 
 def secret(name: str) -> str | None:

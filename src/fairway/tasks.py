@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from fairway.registry import sessions
 from fairway.registry.sweep import sweep
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def handlers(app: Fairway) -> dict[str, Callable[[str], None]]:
 
 def run_sweep(app: Fairway) -> None:
     """Throw away what was deleted or superseded long enough ago, and what died uploads left in staging."""
-    swept = sweep(app.database, app.blobs, now=app.now(), keep_ms=app.settings.keep_days * DAY_MS)
+    with app.database.write() as session:
+        sessions.forget(session, now=app.now())
+    swept = sweep(app.database, app.blobs, now=app.now(), keep_ms=app.settings.keep_ms)
     staged = app.staging.sweep(STAGED_SECONDS)
     log.info("sweep", channels=swept.channels, files=swept.files, objects=swept.objects, staged=staged)

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, func, select, update
 
+from fairway.db.models import Audit, Channel, Package
 from tests.support.builders import conda_package, tar_bz2_package
 
 KEY = re.compile(r"fwy-u-[0-9A-Za-z]{38}")
@@ -71,7 +73,7 @@ def test_users_are_made_and_listed(cli):
     ]  # fmt: skip
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", rows[0]["created"])
     table = cli("user", "list").stdout
-    assert table.splitlines()[0].split() == ["name", "email", "admin", "created"]
+    assert table.splitlines()[0].split() == ["name", "email", "admin", "created", "suspended"]
     assert "bob@example.org" in table
 
 
@@ -131,8 +133,25 @@ def test_channels_are_made_changed_listed_and_deleted(cli):
     lab = next(row for row in cli("channel", "list", "--json").json if row["name"] == "lab")
     assert (lab["quota"], lab["visibility"], lab["description"]) == (None, "internal", "The lab")
     assert cli("channel", "delete", "open", stdin="n\n").status == 1
-    assert cli("channel", "delete", "open", "--yes").stdout == "Deleted open.\n"
+    said = "Deleted open. For 7 days 'fairway channel restore open' brings it back.\n"
+    assert cli("channel", "delete", "open", "--yes").stdout == said
     assert sorted(row["name"] for row in cli("channel", "list", "--json").json) == ["inside", "lab"]
+    assert cli("channel", "restore", "open").stdout == "open is back.\n"
+    assert sorted(row["name"] for row in cli("channel", "list", "--json").json) == ["inside", "lab", "open"]
+    assert cli("channel", "restore", "open").status == 1
+
+
+def test_files_and_versions_are_yanked_and_come_back(cli, tmp_path):
+    for subdir in ("noarch", "linux-64"):
+        assert cli("upload", "lab", write(tmp_path, conda_package("demo", subdir=subdir)), "--local").status == 0
+    for what in ("noarch/demo-1.0-h0_0.conda", "demo/1.0"):
+        assert cli("yank", "lab", what, "--reason", "broken").stdout == f"{what} is yanked from lab.\n"
+        assert cli("unyank", "lab", what).stdout == f"{what} is in the index of lab again.\n"
+        assert cli("unyank", "lab", what).status == 1
+    for wrong in ("demo", "/x", "x/", "noarch/a/b", "noarch/none-1-0.conda"):
+        assert cli("yank", "lab", wrong, "--reason", "broken").status == 1
+    assert cli("yank", "lab", "demo/1.0", "--reason", " ").status == 1
+    assert cli("fsck").status == 0
 
 
 def test_members_are_given_roles(cli):
@@ -208,6 +227,25 @@ def test_fsck_says_what_is_broken_and_repairs_an_index_when_asked(cli, tmp_path)
     assert repodata.exists()
 
 
+def test_fsck_counts_anew_when_asked(cli, tmp_path, database_url):
+    cli("upload", "lab", write(tmp_path, conda_package()), "--local")
+    cli("reindex", "lab")
+    engine = create_engine(database_url)
+    with engine.begin() as rows:
+        rows.execute(update(Package).values(live=7, downloads=3))
+        rows.execute(update(Channel).values(packages=9))
+        audited = rows.scalar(select(func.count()).select_from(Audit))
+    done = cli("fsck", "--json")
+    assert (done.status, {one["where"] for one in done.json}) == (1, {"lab", "lab/demo"})
+    done = cli("fsck", "--repair")
+    assert (done.status, done.stdout) == (0, "Rows, files and index agree.\n")
+    with engine.begin() as rows:
+        assert rows.execute(select(Package.live, Package.downloads)).all() == [(1, 0)]
+        # and nothing else was done
+        assert rows.scalar(select(func.count()).select_from(Audit)) == audited + 1
+    engine.dispose()
+
+
 def test_backup_says_which_files_are_not_in_it(cli, tmp_path):
     cli("upload", "lab", write(tmp_path, conda_package()), write(tmp_path, conda_package("b")), "--local")
     file = tmp_path / "data" / "blobs" / "packages"
@@ -231,7 +269,7 @@ def test_doctor_checks_the_machine(cli, tmp_path):
     assert done.status == 0, done.stdout
     lines = done.stdout.splitlines()[1:]
     assert [line.split(":")[0] for line in lines] == [
-        "  good  database", "  good  storage", "  good  room", "  good  reading packages", "  good  address",
+        "  good  database", "  good  search", "  good  storage", "  good  room", "  good  reading packages", "  good  address",
     ]  # fmt: skip
     assert list((tmp_path / "data" / "blobs" / "index").rglob("*.json/*")) == []  # its probe is gone
     done = cli("doctor", env={"FAIRWAY_MAX_FILE_SIZE": str(1 << 60)})

@@ -122,6 +122,16 @@ class Channel:
         answer = httpx.delete(url, headers={"Authorization": f"Bearer {self.live.key}"}, timeout=60)
         assert answer.status_code == 204, answer.text
 
+    def yank(self, subdir: str, filename: str, reason: str | None) -> None:
+        """Yank a file for a reason; with none undo it."""
+        url = f"{self.live.url}/api/v1/channels/{self.name}/artifacts/{subdir}/{filename}/yank"
+        headers = {"Authorization": f"Bearer {self.live.key}"}
+        if reason is None:
+            answer = httpx.delete(url, headers=headers, timeout=60)
+        else:
+            answer = httpx.put(url, headers=headers, json={"reason": reason}, timeout=60)
+        assert answer.status_code == 204, answer.text
+
     def get(self, path: str, key: str | None = None, **headers: str) -> httpx.Response:
         """Read a file of the channel, as its owner unless another key is given."""
         return self.live.server.get(f"/{self.name}/{path}", key or self.live.key, **headers)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.clients.clients import Client, bearer
+from tests.clients.clients import Client, ClientError, bearer
 from tests.clients.live import Live, Package
 from tests.support.builders import conda_package, tar_bz2_package
 
@@ -128,3 +129,30 @@ def test_a_public_channel_may_be_asked_rarely_but_a_new_client_sees_all(
     channel.put(conda_package("tool", "2"))
     assert user.names(channel.url, "tool", sharded=sharded) == ["tool-1-h0_0.conda"]
     assert len(client().names(channel.url, "tool", sharded=sharded)) == 2
+
+
+@SHARDED
+def test_a_yanked_version_is_chosen_no_more_and_installs_from_a_lock_file(
+    live: Live, client: Start, tmp_path: Path, sharded: bool
+) -> None:
+    channel = live.channel("private", conda_package("tool", "1.0"), conda_package("tool", "2.0"))
+    user = client(bearer(live.key))
+
+    def versions(spec: str) -> list[str]:
+        return [record["version"] for record in user.solve([channel.url], spec, sharded=sharded)]
+
+    (locked,) = user.install([channel.url], "tool", prefix=tmp_path / "one", sharded=sharded)
+    assert locked["version"] == "2.0"
+    channel.yank("noarch", "tool-2.0-h0_0.conda", "it eats data")
+    assert versions("tool") == ["1.0"]
+    with pytest.raises(ClientError):
+        versions("tool ==2.0")
+    # what was solved before is installed as it was, on a machine that has not got it
+    shutil.rmtree(user.home / "cache" / "pkgs")
+    user.install([], prefix=tmp_path / "two")
+    assert list((tmp_path / "two" / "conda-meta").glob("tool-2.0-*.json"))
+    assert user.do("inspect", url=locked["url"])["name"] == "tool"
+    channel.yank("noarch", "tool-2.0-h0_0.conda", None)
+    assert versions("tool") == ["2.0"]
+    # the very record, so that a lock file which has its hash is right
+    assert user.solve([channel.url], "tool", sharded=sharded) == [locked]

@@ -25,12 +25,14 @@ CHANNEL = "lab"
 SUBDIRS = ("noarch", "linux-64")
 NAMES = tuple(f"pack{letter}" for letter in "abcdefghijkl")
 VISIBLE_SECONDS = 30.0
+UNKNOWN = frozenset(("going", "yanking", "unyanking"))
+"""States of files that are there, and in the index or not."""
 
 
 @dataclass
 class File:
     """`state`: sent (no answer yet, or never), there (acknowledged), going (its delete has no answer), gone (its delete
-    was acknowledged).
+    was acknowledged); likewise yanking and yanked, and unyanking, after which it is there again.
     """
 
     subdir: str
@@ -56,6 +58,7 @@ class Journal:
         self.lock = threading.Lock()
         self.files: dict[tuple[str, str], File] = {}
         self.numbers = self.acknowledged = self.deleted = self.cut = self.reads = self.retried = 0
+        self.yanked = self.unyanked = 0
         self.slowest = 0.0
         self.wrong: list[str] = []
 
@@ -88,10 +91,12 @@ class Journal:
             self.wrong.append(what)
 
     def figures(self) -> dict[str, object]:
-        unknown = sum(file.state in {"sent", "going"} for file in self.files.values())
+        unknown = sum(file.state in {"sent", *UNKNOWN} for file in self.files.values())
         return {
             "acknowledged": self.acknowledged,
             "deleted": self.deleted,
+            "yanked": self.yanked,
+            "unyanked": self.unyanked,
             "cut off": self.cut,
             "retried": self.retried,
             "without an answer": unknown,
@@ -133,9 +138,16 @@ class Storm:
         journal = self._journal
         with journal.lock:
             dice = journal.random.random()
-        if dice < 0.12 and (file := journal.pick("there")) is not None:
-            self._delete(wire, file)
-            return
+        changes = (
+            (0.10, "there", self._delete),
+            (0.13, "yanked", self._delete),
+            (0.22, "there", self._yank),
+            (0.30, "yanked", self._unyank),
+        )
+        for below, state, change in changes:
+            if dice < below and (file := journal.pick(state)) is not None:
+                change(wire, file)
+                return
         again = journal.pick("sent") if dice > 0.85 else None
         file = again or journal.new_file()
         try:
@@ -154,21 +166,41 @@ class Storm:
                 journal.retried += again is not None
 
     def _delete(self, wire: Wire, file: File) -> None:
+        if self._change(wire, file, "DELETE", "", meanwhile="going", after="gone"):
+            with self._journal.lock:
+                self._journal.deleted += 1
+
+    def _yank(self, wire: Wire, file: File) -> None:
+        body = b'{"reason":"broken"}'
+        if self._change(wire, file, "PUT", "/yank", body, meanwhile="yanking", after="yanked"):
+            with self._journal.lock:
+                self._journal.yanked += 1
+
+    def _unyank(self, wire: Wire, file: File) -> None:
+        if self._change(wire, file, "DELETE", "/yank", meanwhile="unyanking", after="there"):
+            with self._journal.lock:
+                self._journal.unyanked += 1
+
+    def _change(
+        self, wire: Wire, file: File, method: str, what: str, body: bytes | None = None, *, meanwhile: str, after: str
+    ) -> bool:
+        """Change a file that is there; whether the server says that it did."""
         journal = self._journal
-        file.state = "going"
+        file.state = meanwhile
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        path = f"/api/v1/channels/{CHANNEL}/artifacts/{file.subdir}/{file.filename}{what}"
         try:
-            status, _, _ = wire.ask("DELETE", f"/api/v1/channels/{CHANNEL}/artifacts/{file.subdir}/{file.filename}")
+            status, _, _ = wire.ask(method, path, body, headers)
         except GONE:
             journal.cut += 1
-            raise
-        finally:
             file.busy = False
+            raise
         if status != 204:
-            journal.complain(f"delete of {file.path}: {status}")
-            return
-        file.state = "gone"
-        with journal.lock:
-            journal.deleted += 1
+            journal.complain(f"{method} {path}: {status}")
+        else:
+            file.state = after
+        file.busy = False
+        return status == 204
 
     def _read(self, wire: Wire) -> None:
         """Whatever the index of this moment names can be fetched, and is what it says."""
@@ -254,7 +286,7 @@ def check(server: Server, journal: Journal, shards: Shards, key: str, *, untouch
         assert not wrongs, f"after {VISIBLE_SECONDS:.0f} s the index is wrong: {wrongs[:5]}"
         journal.slowest = max(journal.slowest, time.monotonic() - begun)
         for file in journal.files.values():
-            if file.state in {"there", "gone", "going"}:
+            if file.state != "sent":
                 status, body = download(wire, file.path)
                 assert status == 200, f"{file.path} was acknowledged and answers {status}"
                 assert body == file.data, f"{file.path} came back with other bytes"
@@ -280,8 +312,8 @@ def index_wrongs(wire: Wire, journal: Journal, shards: Shards) -> list[str]:
         for name, file in known.items():
             if file.state == "there" and name not in one:
                 wrongs.append(f"{subdir}/{name} was acknowledged and is not listed")
-            elif file.state == "gone" and name in one:
-                wrongs.append(f"{subdir}/{name} was deleted and is listed")
+            elif file.state in {"gone", "yanked"} and name in one:
+                wrongs.append(f"{subdir}/{name} is {file.state} and is listed")
             elif one.get(name, file.sha256) != file.sha256:
                 wrongs.append(f"{subdir}/{name} is listed with another sha256")
     return wrongs

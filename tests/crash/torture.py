@@ -89,7 +89,7 @@ class Torture:
     def _cycle(self, server: Quick, journal: Journal, shards: Shards, key: str) -> None:
         point = self._next_point() if self.dice.random() < self.named else None
         if point is not None:
-            rare = point.startswith(("staging.clear", "reindex", "flat", "delete"))
+            rare = point.startswith(("staging.clear", "reindex", "flat", "delete", "yank", "unyank", "withdraw"))
             most = 1 if self.named == 1 or point.startswith(("staging.clear", "reindex")) else 3 if rare else 12
             server.env[VARIABLE] = f"{point}:{self.dice.randint(1, most)}:{self._hits}"
         order = server.env.get(VARIABLE, "")
@@ -157,6 +157,12 @@ class Torture:
             ):
                 lines = session.scalar(select(func.count()).where(Audit.action == action))
                 assert lines == session.scalar(rows), f"{lines} lines of audit say {action}"
+            yanked, unyanked = (
+                session.scalar(select(func.count()).where(Audit.action == action))
+                for action in ("artifact.yank", "artifact.unyank")
+            )
+            rows = session.scalar(select(func.count()).where(Artifact.yanked_at.is_not(None)))
+            assert yanked - unyanked == rows, f"{rows} files are yanked, after {yanked} and {unyanked} lines of audit"
 
 
 def await_ready(server: Quick) -> str:

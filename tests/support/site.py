@@ -8,9 +8,11 @@ from typing import Any, Self
 from starlette.testclient import TestClient
 
 from fairway.app import Fairway
-from fairway.registry import accounts, channels, tokens
+from fairway.registry import accounts, channels, sessions, tokens
 from fairway.registry.actor import CONSOLE, Scope, Visibility
 from fairway.web.app import create
+from fairway.web.limits import Limits
+from tests.support.browser import Browser
 
 BASE = "http://127.0.0.1:8000"
 
@@ -55,6 +57,22 @@ class Site:
             return tokens.create_token(
                 session, CONSOLE, user=user, name="test", scope=Scope.of(scope), now=self.app.now(), **options
             )
+
+    def session(self, user: str = "admin") -> str:
+        """The secret of a session that was started without a password."""
+        with self.app.database.write() as session:
+            found = accounts.user_named(session, user)
+            return sessions.start(session, found.id, name=user, address="192.0.2.1", agent="test", now=self.app.now())
+
+    @property
+    def limits(self) -> Limits:
+        """Those of this application."""
+        found: Limits = self.client.app.app.router.state.limits  # type: ignore[attr-defined]
+        return found
+
+    def browser(self, user: str | None = None) -> Browser:
+        """A browser of its own; with `user`, signed in."""
+        return Browser(self.client.app, self.app.settings.url, None if user is None else self.session(user))
 
     def channel(self, name: str, visibility: str = "private", *, owner: str = "admin") -> None:
         with self.app.database.write() as session:

@@ -194,21 +194,24 @@ def answers(site: Site, channel: str, headers: dict[str, str]) -> dict[tuple[str
             headers={"content-type": "application/json", **headers},
             follow_redirects=False,
         )
-        found[method, template] = (answer.status_code, answer.content, same(answer))
+        # a page says where to come back to after signing in; the names are of one length
+        content = answer.content.replace(channel.encode(), b"CHANNEL")
+        found[method, template] = (answer.status_code, content, same(answer))
     return found
 
 
 @pytest.mark.parametrize("caller", ["nobody", "browser", "bad key", "stranger", "owner, key for another channel"])
 def test_a_private_a_deleted_and_a_missing_channel_answer_with_the_same_bytes(world, caller):
-    world.site.channel("deleted", "public")
+    world.site.channel("the-deleted", "public")
     with world.site.app.database.write() as session:
-        channels.delete_channel(session, CONSOLE, "deleted", now=1)
+        channels.delete_channel(session, CONSOLE, "the-deleted", now=1)
     key = world.keys.get(caller)
     headers = bearer(key) if key else {}
     if caller == "browser":
-        headers = {"accept": "text/html", "sec-fetch-mode": "navigate"}
+        # packed pages have a random length, on purpose
+        headers = {"accept": "text/html", "sec-fetch-mode": "navigate", "accept-encoding": "identity"}
     missing = answers(world.site, "the-missing", headers)
-    for channel in ("the-private", "deleted"):
+    for channel in ("the-private", "the-deleted"):
         there = answers(world.site, channel, headers)
         for question, answer in missing.items():
             if answer[0] == 303:  # its address names what was asked for, whatever it is

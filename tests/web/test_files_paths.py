@@ -58,7 +58,7 @@ def test_other_channels_may_be_kept_only_by_who_asked_and_asked_again(site, visi
         wanted = f"private, {FOREVER}" if name in IMMUTABLE else "private, no-cache, max-age=0"
         answer = lab.get(name, lab.key)
         assert answer.headers["cache-control"] == wanted, name
-        assert answer.headers["vary"] == "Authorization, X-API-Key"
+        assert answer.headers["vary"] == "Authorization, X-API-Key, Cookie"
 
 
 def test_a_key_in_the_path_makes_every_answer_private_and_keeps_its_address_to_itself(lab):

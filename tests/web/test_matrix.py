@@ -11,23 +11,30 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from sqlalchemy import select, update
 
-from fairway.db.models import Channel, Shard, Subdir, User
-from fairway.registry import channels
+from fairway.db.models import BrowserSession, Channel, Shard, Subdir, User
+from fairway.registry import channels, invitations, tokens, withdraw
 from fairway.registry.actor import CONSOLE, Role
+from fairway.web.limits import Limit, Passwords
+from fairway.web.pages.forms import token_of
 from tests.support.builders import conda_package
 from tests.support.site import bearer
 from tests.test_routes import DECISIONS
 from tests.web.test_access import ROLES, World
+from tests.web.test_sending import BOUNDARY, multipart
 
 GOLDEN = Path(__file__).with_name("matrix.txt")
 CALLERS = (
     "nobody", "bad key", "expired key", "revoked key", "suspended user", "stranger", *ROLES, "administrator",
     "owner, read key", "owner, upload key", "owner, key for another channel",
+    "stranger, browser", "viewer, browser", "owner, browser", "administrator, browser",
 )  # fmt: skip
+BROWSER = ", browser"
+FORM = {"content-type": "application/x-www-form-urlencoded", "sec-fetch-site": "same-origin"}
 VISIBILITIES = ("public", "internal", "private", "missing")
 FILES = (
     "/{channel}/noarch/repodata.json",
@@ -62,6 +69,17 @@ class Matrix(World):
                 channels.set_member(session, CONSOLE, f"the-{name}", "suspended", Role.OWNER, now=1)
             session.execute(update(User).where(User.name == "suspended").values(suspended_at=1))
         self.fresh_names = itertools.count(1)
+        site.user("another")
+        self.others_session, self.others_invitation, self.others_key = self.of_somebody_else()
+
+    def of_somebody_else(self) -> tuple[int, int, int]:
+        """A session, an invitation and a key of the user "another", who is none of the callers."""
+        self.site.session("another")
+        self.site.key("another")
+        with self.site.app.database.write() as session:
+            sent = invitations.invite(session, CONSOLE, "the-private", "another", Role.VIEWER, now=self.site.app.now())
+            (key,) = tokens.list_tokens(session, "another")
+            return session.scalars(select(BrowserSession.id)).one(), sent.invitation.id, key.id
 
     def copy_of(self, visibility: str) -> str:
         """A channel like `the-...`, for a question that may change it."""
@@ -78,17 +96,31 @@ class Matrix(World):
         changes = method in CHANGES and "{channel" in path
         channel = self.copy_of(visibility) if changes else f"the-{visibility}"
         filename, data = conda_package("fresh", f"1.{next(self.numbers)}") if changes else conda_package("base")
-        if method in {"DELETE", "POST"} and "{subdir}" in path and visibility != "missing":
-            assert self.site.put(channel, (filename, data), self.admin).status_code == 201
+        if visibility != "missing":
+            self.prepare(method, path, channel, (filename, data))
         filled = (
             path.replace("{channel:path}", channel).replace("{channel}", channel).replace("{subdir}", "noarch")
-            .replace("{filename}", filename).replace("{name}", "base").replace("{user}", "viewer").replace("*", "fairway.css")
+            .replace("{filename}", filename).replace("{name}", "fresh" if changes else "base")
+            .replace("{version}", filename.split("-")[1]).replace("{user}", "viewer").replace("*", "mark.svg")
             .replace("{package}", "base-1.0-h0_0.conda").replace("{shard}", self.shard(visibility))
+            .replace("{session_id}", str(self.others_session)).replace("{token_id}", str(self.others_key))
+            .replace("{which}", str(self.others_invitation)).replace("{code}", "fwy-i-none").replace("{job_id}", "1")
+            .replace("{act}", "resume" if "/admin/" in path else "yank")
+            .replace("{invitation_id}", str(self.asked(path, channel)))
         )  # fmt: skip
-        key = self.keys[caller]
         body: dict[str, Any] = {}
-        if path.endswith("/search"):
+        headers = self.credentials(caller)
+        if method == "POST" and path.startswith("/channels/{"):
+            body = self.filled_in(path, channel, (filename, data))
+            headers |= FORM | body.pop("headers", {})
+        elif method == "POST" and not path.startswith("/api/"):
+            headers |= FORM
+            # asked often, and mostly in vain
+            self.site.limits.passwords, self.site.limits.accounts = Passwords(), Limit("accounts", 0, 1, 0)
+        elif path.endswith("/search"):
             body["params"] = {"q": "base"}
+        elif path.endswith("/yank"):
+            body["json"] = {"reason": "broken"}
         elif "/artifacts/" in path and method == "PUT":
             body["content"] = data
         elif "/upload/" in path:
@@ -96,16 +128,77 @@ class Matrix(World):
         elif method in {"PATCH", "PUT", "POST"}:
             made = f"made-{next(self.fresh_names)}"
             body["json"] = {"name": made} if path == "/api/v1/channels" else {"role": "viewer", "description": "x"}
-        if path.startswith("/api/v1/channels") and method in {"PATCH", "PUT"} and "json" in body:
+        if (
+            path.startswith("/api/v1/channels")
+            and method in {"PATCH", "PUT"}
+            and "json" in body
+            and "/yank" not in path
+        ):
             body["json"] = {"role": "viewer"} if "members" in path else {"description": "x"}
-        answer = self.site.client.request(
-            method, filled, headers=bearer(key) if key else {}, follow_redirects=False, **body
-        )
+        answer = self.site.client.request(method, filled, headers=headers, follow_redirects=False, **body)
+        self.site.client.cookies.clear()
         shown = ""
         if DECISIONS.get((method, path)) == "list" and answer.status_code == 200:
             letters = (("p", "the-public"), ("i", "the-internal"), ("s", "the-private"))
             shown = "".join(letter for letter, name in letters if name in answer.text)
         return f"{answer.status_code}{shown}"
+
+    def credentials(self, caller: str) -> dict[str, str]:
+        """What this caller sends of itself. A browser is always one that signed in a moment ago, and has our page open."""
+        if not caller.endswith(BROWSER):
+            key = self.keys[caller]
+            return bearer(key) if key else {}
+        user = caller.removesuffix(BROWSER)
+        secret = self.site.session("admin" if user == "administrator" else user)
+        return {"cookie": f"fairway={secret}", "x-csrf-token": token_of(secret)}
+
+    def filled_in(self, path: str, channel: str, package: tuple[str, bytes]) -> dict[str, Any]:
+        """What the form of a channel's page holds: every field that one of them has. The token is in a header."""
+        if path.endswith("/upload/file"):
+            kind = {"content-type": "application/octet-stream"}
+            return {"params": {"filename": package[0]}, "content": package[1], "headers": kind}
+        if path.endswith(("/upload", "/logo")):
+            part = ("file", package) if path.endswith("/upload") else ("remove", "1")
+            kind = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
+            return {"content": multipart([part]), "headers": kind}
+        fields = {
+            "description": "x", "visibility": "internal", "typed": channel, "act": "delete", "typed_delete": channel,
+            "who": "another", "role": "viewer", "reason": "broken",
+        }  # fmt: skip
+        return {"content": urlencode(fields)}
+
+    def asked(self, path: str, channel: str) -> int:
+        """The number of an invitation that this address could be about, made now; of none for the others."""
+        if "{invitation_id}" not in path:
+            return 0
+        if not path.startswith("/admin/"):
+            return self.invitation(channel)
+        with self.site.app.database.write() as session:
+            return invitations.invite_to_server(session, CONSOLE, None, now=self.site.app.now()).invitation.id
+
+    def invitation(self, channel: str) -> int:
+        """The number of one into that channel, made now; of none if there is no such channel."""
+        if channel == "the-missing":
+            return 1 << 40
+        with self.site.app.database.write() as session:
+            return invitations.invite(
+                session, CONSOLE, channel, "another", Role.VIEWER, now=self.site.app.now()
+            ).invitation.id
+
+    def prepare(self, method: str, path: str, channel: str, package: tuple[str, bytes]) -> None:
+        """Make what is asked about: a file there, or yanked, or deleted; a deleted channel."""
+        yanks = path.endswith("/yank")
+        acts = method == "POST" and path.startswith("/channels/") and path.endswith("/{act}")
+        if yanks or acts or (method in {"DELETE", "POST"} and "{subdir}" in path):
+            assert self.site.put(channel, package, self.admin).status_code == 201
+        with self.site.app.database.write() as session:
+            here = (session, CONSOLE, channel, "noarch", package[0])
+            if yanks and method == "DELETE":
+                withdraw.yank(*here, "broken", now=self.site.app.now())
+            elif path.endswith("{filename}/restore"):
+                withdraw.delete(*here, now=self.site.app.now())
+            elif path.endswith("{channel}/restore"):
+                channels.delete_channel(session, CONSOLE, channel, now=self.site.app.now())
 
     def shard(self, visibility: str) -> str:
         """The hash of the package's shard in that channel; of the private one for the channel that is not there."""

@@ -9,6 +9,7 @@ import typer
 from fairway.cli.context import Column, DataOption, JsonOption, listing, moment, opened
 from fairway.errors import Invalid
 from fairway.registry import channels as registry
+from fairway.registry import trash
 from fairway.registry.actor import CONSOLE, Role, Visibility
 
 channels = typer.Typer(help="Channels and who may use them.", no_args_is_help=True)
@@ -105,7 +106,16 @@ def delete_channel(
         typer.confirm(f"Delete {name} and everything in it?", abort=True)
     with opened(data) as app, app.database.write() as session:
         registry.delete_channel(session, CONSOLE, name, now=app.now())
-    print(f"Deleted {name}.")
+        days = app.settings.keep_days
+    print(f"Deleted {name}. For {days} days 'fairway channel restore {name}' brings it back.")
+
+
+@channels.command("restore")
+def restore_channel(name: Name, data: DataOption = None) -> None:
+    """Give back a channel that was deleted some days ago at most, as it was."""
+    with opened(data) as app, app.database.write() as session:
+        trash.restore_channel(session, CONSOLE, name, now=app.now(), keep_ms=app.settings.keep_ms)
+    print(f"{name} is back.")
 
 
 @channels.command("members")

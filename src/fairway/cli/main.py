@@ -22,6 +22,9 @@ COMMANDS = {
     "serve": "serve",
     "worker": "serve",
     "upload": "upload",
+    "yank": "withdrawing",
+    "unyank": "withdrawing",
+    "demo": "demo",
     **dict.fromkeys(("fsck", "reindex", "sweep", "backup", "restore", "doctor"), "maintain"),
 }
 

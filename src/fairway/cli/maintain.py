@@ -21,12 +21,12 @@ from fairway.cli.context import Column, DataOption, JsonOption, listing, opened
 from fairway.db import migrate
 from fairway.errors import FairwayError
 from fairway.registry import backup as registry_backup
-from fairway.registry import channels, index
+from fairway.registry import channels, index, tally
 from fairway.registry import fsck as registry_fsck
+from fairway.registry import search as registry_search
 from fairway.registry import sweep as registry_sweep
 from fairway.registry.actor import CONSOLE
 from fairway.settings import Settings
-from fairway.tasks import DAY_MS
 
 config = typer.Typer(help="The server's settings.", no_args_is_help=True)
 
@@ -35,15 +35,25 @@ REBUILD_SECONDS = 3_600.0
 
 def fsck(
     deep: Annotated[bool, typer.Option("--deep", help="Read every file and compare its sha256")] = False,
-    repair: Annotated[bool, typer.Option("--repair", help="Build the index of broken channels anew")] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Count anew what is counted wrongly, and build the index of broken channels anew"
+        ),
+    ] = False,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
     """Compare rows, files and index. Repairs nothing unless asked; exit status 1 if something is broken."""
     with opened(data) as app:
         found = list(registry_fsck.check(app.database, app.blobs, deep=deep))
-        broken = {finding.where.split("/")[0] for finding in found if finding.harm == "error"}
-        if repair and broken:
+        if repair and any(finding.harm == "error" for finding in found):
+            recounted = recount(app)
+            broken = {
+                finding.where.split("/")[0]
+                for finding in found
+                if finding.harm == "error" and (finding.where, finding.what) not in recounted
+            }
             with app.database.read() as session:
                 names = [channel.name for channel in channels.list_channels(session, CONSOLE)]
             for name in names:
@@ -60,6 +70,23 @@ def fsck(
     else:
         print("Rows, files and index agree.")
     raise typer.Exit(1 if any(finding.harm == "error" for finding in found) else 0)
+
+
+def recount(app: Fairway) -> set[tuple[str, str]]:
+    """Mend what is counted wrongly; where and what that was."""
+    with app.database.read() as session:
+        drifts = list(tally.drifted(session))
+    wrong: dict[int, set[int]] = {}
+    for drift in drifts:
+        mine = wrong.setdefault(drift.channel_id, set())
+        if drift.package_id is not None:
+            mine.add(drift.package_id)
+    for channel_id, package_ids in wrong.items():
+        # some at a time: nobody publishes to the channel meanwhile
+        for some in list(registry_sweep.batched(package_ids)) or [[]]:
+            with app.database.write() as session:
+                tally.recount(session, channel_id, some, now=app.now())
+    return {(drift.where, drift.what) for drift in drifts}
 
 
 def reindex(
@@ -92,14 +119,13 @@ def sweep(
 ) -> None:
     """Throw away what was deleted or superseded long enough ago. The server does this by itself every hour."""
     with opened(data) as app:
-        keep_ms = app.settings.keep_days * DAY_MS
         if unknown:
             found = registry_sweep.retire_unknown(app.database, app.blobs, now=app.now())
             print(
                 f"{len(found)} objects ({sum(entry.size for entry in found)} bytes) that nothing refers to will be swept in "
                 f"{app.settings.keep_days} days."
             )
-        swept = registry_sweep.sweep(app.database, app.blobs, now=app.now(), keep_ms=keep_ms)
+        swept = registry_sweep.sweep(app.database, app.blobs, now=app.now(), keep_ms=app.settings.keep_ms)
     print(f"Swept {swept.channels} channels, {swept.files} files, {swept.objects} objects.")
     if swept.failed:
         print(f"The store did not delete {swept.failed} objects; they are tried again in a day.", file=sys.stderr)
@@ -176,6 +202,7 @@ def doctor(data: DataOption = None) -> None:
 def checks(app: Fairway) -> list[tuple[str, Callable[[], str]]]:
     return [
         ("database", lambda: database_state(app)),
+        ("search", lambda: search_state(app)),
         ("storage", lambda: storage_state(app)),
         ("room", lambda: room_state(app)),
         ("reading packages", lambda: reading_state(app)),
@@ -186,6 +213,16 @@ def checks(app: Fairway) -> list[tuple[str, Callable[[], str]]]:
 def database_state(app: Fairway) -> str:
     app.database.ping()
     return f"{app.database.url.get_backend_name()} at schema {migrate.current(app.database)}"
+
+
+def search_state(app: Fairway) -> str:
+    with app.database.read() as session:
+        if registry_search.has_index(session):
+            return "an index of all words"
+    return (
+        "without an index of words: PostgreSQL's extension pg_trgm was not allowed, so that search looks at every package. "
+        "An administrator of the database can mend that: docs/how-to/run-a-server.md"
+    )
 
 
 def storage_state(app: Fairway) -> str:

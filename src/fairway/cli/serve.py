@@ -21,7 +21,6 @@ from fairway import settings as settings_module
 from fairway.app import Fairway
 from fairway.cli.context import DataOption
 from fairway.errors import SetupError
-from fairway.registry import accounts
 from fairway.settings import Loaded, Settings
 
 log = structlog.get_logger("fairway.serve")
@@ -68,6 +67,7 @@ def serve(
     loaded = settings_module.load(options)
     logs.configure(loaded.settings.log_format, loaded.settings.log_level)
     check_address(loaded.settings)
+    check_pages()
     if loaded.settings.workers > 1:
         serve_many(loaded)
         return
@@ -91,6 +91,13 @@ def check_address(settings: Settings) -> None:
             probe.listen(1)
     except OSError as error:
         raise SetupError(f"Nobody can listen on {settings.host} port {settings.port}: {error.strerror}.") from None
+
+
+def check_pages() -> None:
+    """Raises: SetupError: their scripts and styles were not built."""
+    from fairway.web import assets  # noqa: PLC0415 - as below
+
+    assets.bundle()
 
 
 async def serve_one(app: Fairway) -> None:
@@ -228,15 +235,17 @@ def worker(data: DataOption = None, config: ConfigOption = None) -> None:
 def greet(app: Fairway) -> None:
     """Say where the page is; on an empty server also what to do first, in commands that can be copied."""
     settings = app.settings
-    with app.database.read() as session:
-        empty = accounts.count_users(session) == 0
+    code = app.new_setup_code()
     print(f"\n  Fairway {settings.url}   data in {settings.data}\n")
-    if empty:
+    if code is not None:
         me = settings_module.command_name()
         default = settings.data == Settings.model_fields["data"].default
         option = "" if default else f" --data {shlex.quote(str(settings.data))}"
         print(
-            "  Nobody has an account yet. In a second terminal:\n\n"
+            "  Nobody has an account yet. Make yours within the hour\n\n"
+            f"  at      {settings.url}/setup\n"
+            f"  with    {code}\n\n"
+            "  or in a second terminal:\n\n"
             f"    {me} user create admin --email you@example.org --admin{option}\n"
             f"    {me} channel create my-channel --owner admin --private{option}\n"
             f"    KEY=$({me} token create --user admin --name laptop --scope upload{option})\n"

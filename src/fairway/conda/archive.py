@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO, Literal, NamedTuple
 
+from msgspec import structs
+
 from fairway.conda import jsontext, zipread
 from fairway.conda.artifact import Contents, Limits, PathsSummary
 from fairway.conda.infofiles import INDEX, SCRIPTS, InfoFiles, Listing, is_script
@@ -280,7 +282,7 @@ class _Judge:
             files, size = totals.files - payload.info_files, totals.bytes - payload.info_bytes
             self._summary = PathsSummary(files=files, size=size, scripts=scripts)
             return
-        self._summary = PathsSummary(files=self._summary.files, size=self._summary.size, scripts=scripts)
+        self._summary = structs.replace(self._summary, scripts=scripts)
         listed = self._listing.sizes
         if (
             not listed.keys() <= tree.names

@@ -33,11 +33,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PathsSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What `info/paths.json` says in sum. `size` is the installed size in bytes; `scripts` run at install or removal."""
+    """What `info/paths.json` says in sum. `size` is the installed size in bytes; `scripts` run at install or removal;
+    `listing` is what `conda.listing` makes of it.
+    """
 
     files: int = 0
     size: int = 0
     scripts: tuple[str, ...] = ()
+    listing: bytes = b""
 
 
 class Contents(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fairway.conda import jsontext
+from fairway.conda import jsontext, listing
 from fairway.conda.artifact import Limits, PathsSummary
 from fairway.conda.tarpaths import FILE, Letters, clean, shown
 from fairway.errors import PackageRefused
@@ -225,8 +225,13 @@ def _listing(value: Any, limits: Limits) -> Listing:
                     f"info/paths.json lists more than {SCRIPTS} scripts to be run at installation.",
                     code="paths_invalid",
                 )
-    summary = PathsSummary(files=len(entries), size=size, scripts=tuple(sorted(scripts)))
+    kept = listing.packed((entry["_path"], said(entry.get("size_in_bytes")), entry["path_type"]) for entry in entries)
+    summary = PathsSummary(files=len(entries), size=size, scripts=tuple(sorted(scripts)), listing=kept)
     return Listing(summary, sizes, letters, folded_twice=len(folded) != len(sizes))
+
+
+def said(size: int | None) -> int:
+    return -1 if size is None else size
 
 
 def _is_entry(entry: dict[str, Any], most: int) -> bool:

@@ -29,7 +29,7 @@ def _words(*lines: str) -> frozenset[str]:
     return frozenset(word for line in lines for word in line.split())
 
 
-KNOWN_SUBDIRS: frozenset[str] = _words(
+_SUBDIRS = (
     "noarch",
     "android-32 android-64 android-aarch64 android-armv7a",
     "emscripten-wasm32 emscripten-wasm64",
@@ -42,6 +42,10 @@ KNOWN_SUBDIRS: frozenset[str] = _words(
     "win-32 win-64 win-arm64",
     "zos-z",
 )
+SUBDIR_NUMBERS: dict[str, int] = {name: number for number, name in enumerate(" ".join(_SUBDIRS).split())}
+"""A number for each subdir, below 63. They are kept in databases: new ones are added at the end."""
+
+KNOWN_SUBDIRS: frozenset[str] = frozenset(SUBDIR_NUMBERS)
 """Every subdir that a conda client of 2026 can ask for."""
 
 RESERVED_CHANNEL_NAMES: frozenset[str] = _words(
@@ -50,10 +54,10 @@ RESERVED_CHANNEL_NAMES: frozenset[str] = _words(
     # browsers and crawlers
     "favicon.ico robots.txt sitemap.xml security.txt humans.txt manifest.webmanifest manifest.json index.html",
     # pages and their parts
-    "about admin assets auth channel channels dashboard docs explore help home invitations legal login logout",
+    "about admin assets auth channel channels confirm dashboard docs explore help home invitations legal login logout",
     "me new notices notifications org organisation organisations organization organizations orgs package",
     "packages privacy profile search security settings setup signin signout signup static styleguide terms",
-    "tokens upload uploads user users",
+    "tokens trash upload uploads user users",
 )
 """A channel is the first path segment of the host, so it shares its names with everything else there."""
 

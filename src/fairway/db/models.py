@@ -27,6 +27,7 @@ class User(Base):
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(Name, unique=True)
     email: Mapped[str] = mapped_column(Name, unique=True)
+    full_name: Mapped[str] = mapped_column(default="", server_default="")
     password_hash: Mapped[str | None]
     is_admin: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[int]
@@ -57,6 +58,50 @@ class TokenChannel(Base):
     channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"), primary_key=True)
 
 
+class BrowserSession(Base):
+    """Somebody signed in with a browser. Only the SHA-256 of the cookie is kept, as of an API key."""
+
+    __tablename__ = "sessions"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    digest: Mapped[bytes] = mapped_column(unique=True)
+    created_at: Mapped[int]
+    seen_at: Mapped[int]  # written now and then: reads must not become writes
+    expires_at: Mapped[int]  # whatever is done until then
+    confirmed_at: Mapped[int]  # when the password was last given
+    address: Mapped[str]
+    agent: Mapped[str]
+
+
+class SetupCode(Base):
+    """The one-time code that makes the first administrator. At most one row."""
+
+    __tablename__ = "setup_codes"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    digest: Mapped[bytes]
+    expires_at: Mapped[int]
+
+
+class Invitation(Base):
+    """Somebody is asked into a channel, or with no channel onto this server. Answered ones stay for the record."""
+
+    __tablename__ = "invitations"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    channel_id: Mapped[int | None] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"), index=True)
+    role: Mapped[str | None]
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    email: Mapped[str | None] = mapped_column(Name)
+    digest: Mapped[bytes] = mapped_column(unique=True)  # of the code in the link, for who has no account yet
+    invited_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    created_at: Mapped[int]
+    expires_at: Mapped[int]
+    answered_at: Mapped[int | None]
+    answer: Mapped[str | None]  # accepted, declined, withdrawn
+
+
 class Channel(Base):
     __tablename__ = "channels"
     __table_args__ = NUMBERS_ONCE
@@ -65,12 +110,16 @@ class Channel(Base):
     name: Mapped[str] = mapped_column(Name, unique=True)
     visibility: Mapped[str]
     description: Mapped[str] = mapped_column(default="")
+    readme: Mapped[str] = mapped_column(default="", server_default="", deferred=True)  # Markdown
+    logo: Mapped[bytes | None] = mapped_column(deferred=True)  # a small PNG that we encoded
     allow_v3: Mapped[bool] = mapped_column(default=True)
     allow_overwrite: Mapped[bool] = mapped_column(default=False)
     quota: Mapped[int | None]
     created_at: Mapped[int]
+    updated_at: Mapped[int] = mapped_column(default=0, server_default="0")  # when its files last changed
     deleted_at: Mapped[int | None]
-    artifacts: Mapped[int] = mapped_column(default=0)  # live files
+    packages: Mapped[int] = mapped_column(default=0, server_default="0")  # those with live files
+    artifacts: Mapped[int] = mapped_column(default=0)  # live files, yanked ones among them
     size: Mapped[int] = mapped_column(default=0)  # bytes of the live files
 
 
@@ -166,21 +215,59 @@ class Record(Base):
     run_exports: Mapped[bytes | None]  # JSON bytes; none: the package has none
 
 
+class Withheld(Base):
+    """The record of a file that is not in the index and may come back: one that was yanked, or deleted some days ago."""
+
+    __tablename__ = "withheld"
+
+    artifact_id: Mapped[int] = mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), primary_key=True)
+    record: Mapped[bytes]
+    run_exports: Mapped[bytes | None]
+
+
 class Package(Base):
+    """`updated_at` is when a file of it was last published. Its words are searched: migration 0004 keeps an index of
+    name and summary that is no table here.
+    """
+
     __tablename__ = "packages"
-    __table_args__ = (UniqueConstraint("channel_id", "name"),)
+    __table_args__ = (
+        UniqueConstraint("channel_id", "name"),
+        Index("ix_packages_updated", "channel_id", "updated_at"),
+        Index("ix_packages_downloads", "channel_id", "downloads"),
+        Index("ix_packages_name", "name"),
+        Index("ix_packages_most", "downloads"),
+    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(Name)
     created_at: Mapped[int]
     updated_at: Mapped[int]
-    live: Mapped[int] = mapped_column(default=0)  # live files
-    # Facts of the newest live version, by conda's order, for listings
+    live: Mapped[int] = mapped_column(default=0)  # live files, yanked ones among them
+    places: Mapped[int] = mapped_column(
+        default=0, server_default="0"
+    )  # subdirs of the files in the index, one bit each
+    downloads: Mapped[int] = mapped_column(default=0, server_default="0")  # ever
+    # Facts of the newest version in the index, by conda's order, for listings; no version if every file is yanked
     version: Mapped[str] = mapped_column(default="")
     version_key: Mapped[bytes] = mapped_column(default=b"")
     summary: Mapped[str] = mapped_column(default="")
     licence: Mapped[str] = mapped_column(default="")
+
+
+class Need(Base):
+    """A package whose newest version depends on the package of this name."""
+
+    __tablename__ = "needs"
+    __table_args__ = (Index("ix_needs_name", "name", "package_id"), {"sqlite_with_rowid": False})
+
+    package_id: Mapped[int] = mapped_column(ForeignKey("packages.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(Name, primary_key=True)
+
+
+# files that still have their bytes, and are not in the index
+OUT = text("purged_at IS NULL AND (deleted_at IS NOT NULL OR yanked_at IS NOT NULL)")
 
 
 class Artifact(Base):
@@ -190,7 +277,15 @@ class Artifact(Base):
     __table_args__ = (
         UniqueConstraint("subdir_id", "filename"),
         Index("ix_artifacts_package", "package_id", "version_key"),
-        Index("ix_artifacts_sha256", "sha256"),
+        # with the size, so that what all of them take can be said without looking at the files
+        Index(
+            "ix_artifacts_sha256",
+            "sha256",
+            "size",
+            sqlite_where=text("purged_at IS NULL"),
+            postgresql_where=text("purged_at IS NULL"),
+        ),
+        Index("ix_artifacts_out", "deleted_at", "yanked_at", "size", sqlite_where=OUT, postgresql_where=OUT),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -209,6 +304,8 @@ class Artifact(Base):
     size: Mapped[int]
     indexed_at: Mapped[int]  # the record's indexed_timestamp (CEP 47)
     uploaded_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    yanked_at: Mapped[int | None]  # taken out of the index, and still there for lock files
+    yank_reason: Mapped[str | None]
     deleted_at: Mapped[int | None]
     purged_at: Mapped[int | None]  # the bytes are gone too
 
@@ -224,6 +321,8 @@ class Detail(Base):
     licences: Mapped[Any] = mapped_column(Json)
     recipe: Mapped[str | None]
     warnings: Mapped[Any] = mapped_column(Json)
+    # what is in the archive (`conda.listing`); last, so that who reads the others need not read it
+    listing: Mapped[bytes | None]
 
 
 class Attestation(Base):
@@ -244,6 +343,26 @@ class Download(Base):
     count: Mapped[int]
 
 
+class PackageDay(Base):
+    """Downloads of all files of a package on a day."""
+
+    __tablename__ = "package_days"
+
+    package_id: Mapped[int] = mapped_column(ForeignKey("packages.id", ondelete="CASCADE"), primary_key=True)
+    day: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    count: Mapped[int]
+
+
+class ChannelDay(Base):
+    """Downloads of all files of a channel on a day."""
+
+    __tablename__ = "channel_days"
+
+    channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"), primary_key=True)
+    day: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    count: Mapped[int]
+
+
 class Retired(Base):
     """An object nothing refers to any more. Only what is listed here is ever swept, and only after its time."""
 
@@ -255,6 +374,14 @@ class Retired(Base):
 
 class Audit(Base):
     __tablename__ = "audit"
+    __table_args__ = (
+        Index(
+            "ix_audit_package_id",
+            "package_id",
+            sqlite_where=text("package_id IS NOT NULL"),
+            postgresql_where=text("package_id IS NOT NULL"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     at: Mapped[int] = mapped_column(index=True)
@@ -265,6 +392,7 @@ class Audit(Base):
     channel_id: Mapped[int | None] = mapped_column(index=True)
     subject: Mapped[str]
     details: Mapped[Any] = mapped_column(Json)
+    package_id: Mapped[int | None]  # whose file it was done to
 
 
 class Job(Base):

@@ -33,6 +33,7 @@ class Action(Enum):
     UPLOAD = (Role.UPLOADER, Scope.UPLOAD, "upload to")
     OVERWRITE = (Role.MAINTAINER, Scope.UPLOAD, "replace files in")
     DELETE = (Role.MAINTAINER, Scope.UPLOAD, "delete files from")
+    YANK = (Role.MAINTAINER, Scope.UPLOAD, "yank files in")
     REINDEX = (Role.MAINTAINER, Scope.UPLOAD, "reindex")
     SEE_MEMBERS = (Role.MAINTAINER, Scope.READ, "see the members of")
     MANAGE = (Role.OWNER, Scope.ADMIN, "manage")

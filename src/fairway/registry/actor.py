@@ -50,6 +50,7 @@ class Actor:
     """Somebody, or nobody. `channels` binds an API key to channel ids; none means every channel of its user.
 
     `invalid` marks a request that carried a credential which is no good: on a public channel it reads as nobody.
+    `session_id` is that of somebody who is signed in with a browser: they have all their user's rights.
     """
 
     user_id: int | None = None
@@ -60,6 +61,7 @@ class Actor:
     channels: frozenset[int] | None = None
     invalid: bool = False
     console: bool = False
+    session_id: int | None = None
 
     @property
     def is_known(self) -> bool:

@@ -18,7 +18,7 @@ from fairway.db import quick
 from fairway.db.models import Artifact, Channel, Pointer, Subdir
 from fairway.db.upsert import insert_missing
 from fairway.errors import ArtifactExists, FairwayError, FeatureOff, NotAllowed, QuotaExceeded
-from fairway.registry import access, rows, sweep, tokens
+from fairway.registry import access, rows, sessions, sweep
 from fairway.registry.access import Action, Gate
 from fairway.registry.actor import Actor, Role, Visibility
 from fairway.registry.publish import Published, Submission
@@ -57,6 +57,7 @@ OLD = select(
     Artifact.sha256,
     Artifact.size,
     Artifact.indexed_at,
+    Artifact.yanked_at,
     Artifact.deleted_at,
     Artifact.purged_at,
 ).where(Artifact.subdir_id == bindparam("subdir_id"), Artifact.filename.in_(bindparam("names", expanding=True)))
@@ -137,7 +138,7 @@ def authorise(session: Session, home: Home | None, submission: Submission, calle
     caller = callers.get(submission.actor)
     if caller is None:
         reads = quick.of(session)
-        actor = tokens.still(reads, submission.actor, now=submission.now)
+        actor = sessions.still(reads, submission.actor, now=submission.now)
         role = None if gate is None else access.role_in(reads, actor, gate.id)
         caller = callers[submission.actor] = Caller(actor, role)
     access.require(caller.actor, Action.UPLOAD, gate, caller.role)
@@ -193,7 +194,14 @@ def admit(session: Session, home: Home, writing: Writing) -> Published | None:
     if old is not None:
         same = old.deleted_at is None and old.sha256 == digest.sha256
         if same and (offer.same_is_fine or offer.force):
-            return outcome(home, writing, indexed_at=old.indexed_at, change=writing.place.changed, created=False)
+            return outcome(
+                home,
+                writing,
+                indexed_at=old.indexed_at,
+                change=writing.place.changed,
+                created=False,
+                indexed=old.yanked_at is None,
+            )
         may_replace(session, home.gate, writing, old)
     grow = digest.size - (old.size if old is not None and writing.frees else 0)
     if home.quota is not None and home.size + home.grown + grow > home.quota:

@@ -23,16 +23,26 @@ def note(
     *,
     now: int,
     channel_id: int | None = None,
+    package_id: int | None = None,
     **details: Any,
 ) -> None:
     """Write one line: what `line` says of it."""
-    notes(session, [line(actor, action, subject, now=now, channel_id=channel_id, **details)])
+    notes(session, [line(actor, action, subject, now=now, channel_id=channel_id, package_id=package_id, **details)])
 
 
 def line(
-    actor: Actor, action: str, subject: str, *, now: int, channel_id: int | None = None, **details: Any
+    actor: Actor,
+    action: str,
+    subject: str,
+    *,
+    now: int,
+    channel_id: int | None = None,
+    package_id: int | None = None,
+    **details: Any,
 ) -> dict[str, Any]:
-    """`action` is "noun.verb" (artifact.publish), `subject` what it was done to; details are JSON values."""
+    """`action` is "noun.verb" (artifact.publish), `subject` what it was done to; details are JSON values. `package_id`
+    is of the package whose file that is.
+    """
     return {
         "at": now,
         "actor": actor.name,
@@ -42,6 +52,7 @@ def line(
         "channel_id": channel_id,
         "subject": subject,
         "details": details,
+        "package_id": package_id,
     }
 
 

@@ -30,7 +30,19 @@ from fairway.blobs import keys
 from fairway.blobs.staging import StagingArea
 from fairway.blobs.store import BlobStore
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Base, Channel, Job, Pointer, Shard, ShardBytes, Subdir, User
+from fairway.db.models import (
+    Artifact,
+    Base,
+    BrowserSession,
+    Channel,
+    Job,
+    Pointer,
+    SetupCode,
+    Shard,
+    ShardBytes,
+    Subdir,
+    User,
+)
 from fairway.errors import BlobMissing, SetupError
 from fairway.registry import sweep
 
@@ -38,8 +50,9 @@ MANIFEST = "fairway-backup.json"
 FORMAT = 1
 ROWS_AT_ONCE = 500
 ROWS, FILES = "rows/", "files/"
-# The index is not restored: it is published anew. And a server makes its jobs itself.
-LEFT_OUT = frozenset((Job.__tablename__, Pointer.__tablename__, ShardBytes.__tablename__))
+# The index is not restored: it is published anew. A server makes its jobs itself. And nobody is signed in afterwards, who
+# may have signed out since.
+LEFT_OUT = frozenset(table.__tablename__ for table in (Job, Pointer, ShardBytes, BrowserSession, SetupCode))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +162,7 @@ def _files_of(database: Database, hashes: Iterable[str]) -> tuple[str, ...]:
     """The files in channels that are made of these bytes."""
     query = select(Channel.name, Subdir.name, Artifact.filename)
     query = query.join(Subdir, Subdir.id == Artifact.subdir_id).join(Channel, Channel.id == Artifact.channel_id)
-    query = query.where(Artifact.deleted_at.is_(None), Channel.deleted_at.is_(None))
+    query = query.where(Artifact.deleted_at.is_(None), Artifact.purged_at.is_(None), Channel.deleted_at.is_(None))
     found: list[str] = []
     for batch in sweep.batched(hashes):
         with database.read() as session:

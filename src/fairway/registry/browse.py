@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
 from sqlalchemy import func, select
@@ -15,8 +15,7 @@ from fairway.errors import NotFound
 from fairway.registry import access, statistics
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
-
-T = TypeVar("T")
+from fairway.registry.paging import Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +32,11 @@ class PackageView:
 
 @dataclass(frozen=True, slots=True)
 class FileView:
-    """A file of a package. `size` in bytes, times in ms; `deleted_at` marks one that left the index."""
+    """A file of a package. `size` in bytes, times in ms. `yanked_at` marks one that left the index and stays, for a
+    reason; `deleted_at` one that goes some days later.
+    """
 
+    id: int
     subdir: str
     filename: str
     name: str
@@ -46,16 +48,15 @@ class FileView:
     size: int
     indexed_timestamp: int
     uploaded_by: str | None
+    yanked_at: int | None
+    yank_reason: str | None
     deleted_at: int | None
     downloads: int = 0
 
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """One page of a listing; `cursor` asks for the next, none on the last."""
-
-    items: list[T] = field(default_factory=list)
-    cursor: str | None = None
+    @property
+    def listed(self) -> bool:
+        """Whether it is in the index."""
+        return self.yanked_at is None and self.deleted_at is None
 
 
 def list_packages(session: Session, actor: Actor, channel: str, *, after: str, limit: int) -> Page[PackageView]:
@@ -97,7 +98,9 @@ def channel_data(session: Session, channel_id: int) -> bytes:
     where: dict[str, set[str]] = {}
     places = select(Artifact.name, Subdir.name).join(Subdir, Subdir.id == Artifact.subdir_id)
     for name, subdir in session.execute(
-        places.where(Artifact.channel_id == channel_id, Artifact.deleted_at.is_(None)).distinct()
+        places.where(
+            Artifact.channel_id == channel_id, Artifact.deleted_at.is_(None), Artifact.yanked_at.is_(None)
+        ).distinct()
     ):
         where.setdefault(name, set()).add(subdir)
     newest = (
@@ -157,6 +160,7 @@ def _files(session: Session, condition: object, *, order: tuple[object, ...] = (
     downloads = statistics.downloads_of(session, [artifact.id for artifact, _, _ in rows])
     return [
         FileView(
+            id=artifact.id,
             subdir=subdir,
             filename=artifact.filename,
             name=artifact.name,
@@ -168,6 +172,8 @@ def _files(session: Session, condition: object, *, order: tuple[object, ...] = (
             size=artifact.size,
             indexed_timestamp=artifact.indexed_at,
             uploaded_by=uploader,
+            yanked_at=artifact.yanked_at,
+            yank_reason=artifact.yank_reason,
             deleted_at=artifact.deleted_at,
             downloads=downloads.get(artifact.id, 0),
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
 from fairway.conda.names import ChannelName
-from fairway.db.models import Channel, Member, Subdir, User
+from fairway.db.models import Channel, Invitation, Member, Subdir, User
 from fairway.db.upsert import added
 from fairway.errors import Invalid, NameTaken, NotAllowed, NotFound
 from fairway.registry import access, audit, index, sweep
@@ -18,6 +19,7 @@ from fairway.registry.access import Action
 from fairway.registry.actor import Actor, Role, Scope, Visibility
 
 DESCRIPTION_MAX = 1_000
+README_MAX = 64 << 10  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class ChannelView:
     allow_overwrite: bool
     quota: int | None
     created_at: int
+    updated_at: int  # when its files last changed
+    packages: int
     artifacts: int
     size: int
 
@@ -49,6 +53,7 @@ class Change:
 
     visibility: Visibility | None = None
     description: str | None = None
+    readme: str | None = None  # Markdown
     allow_v3: bool | None = None
     allow_overwrite: bool | None = None
 
@@ -78,15 +83,16 @@ def create_channel(
     user = session.scalar(select(User).where(User.name == owner, User.suspended_at.is_(None)))
     if user is None:
         raise NotFound(f"There is no user {owner!r}.")
-    if session.scalar(select(Channel.id).where(Channel.name == name)) is not None:
-        raise NameTaken(f"The channel name {name} is already in use.")
+    require_free(session, name)
     channel = Channel(
         name=name,
+        updated_at=now,
         visibility=visibility,
         description=checked_description(description),
         created_at=now,
         allow_v3=True,
         allow_overwrite=False,
+        packages=0,
         artifacts=0,
         size=0,
     )
@@ -101,20 +107,48 @@ def create_channel(
     return view(channel)
 
 
+def require_free(session: Session, name: str) -> None:
+    """Pass if no channel has that name, seen or hidden. Raises: NameTaken."""
+    if session.scalar(select(Channel.id).where(Channel.name == name)) is not None:
+        raise NameTaken(f"The channel name {name} is already in use.")
+
+
 def update_channel(session: Session, actor: Actor, name: str, change: Change, *, now: int) -> ChannelView:
-    """Raises: as access.require does for MANAGE; Invalid: a description that is too long."""
+    """Raises: as access.require does for MANAGE; Invalid: a description or README that is too long."""
     channel = access.channel_for(session, actor, Action.MANAGE, name)
-    before = {}
-    for field in ("visibility", "description", "allow_v3", "allow_overwrite"):
+    before: dict[str, Any] = {}
+    for field in ("visibility", "description", "readme", "allow_v3", "allow_overwrite"):
         value = getattr(change, field)
         if field == "description" and value is not None:
             value = checked_description(value)
-        if value is not None and value != getattr(channel, field):
-            before[field] = [getattr(channel, field), value]
+        if field == "readme" and value is not None:
+            value = checked_readme(value)
+        if value is not None and value != (was := getattr(channel, field)):
+            # of a whole text its length says enough
+            before[field] = [len(was), len(value)] if field == "readme" else [was, value]
             setattr(channel, field, value)
     if before:
         audit.note(session, actor, "channel.update", name, now=now, channel_id=channel.id, **before)
     return view(channel)
+
+
+def set_logo(session: Session, actor: Actor, name: str, logo: bytes | None, *, now: int) -> None:
+    """Give a channel a picture, a PNG that `logos.encoded` made, or none. Raises as access.require does for MANAGE."""
+    channel = access.channel_for(session, actor, Action.MANAGE, name)
+    if channel.logo != logo:
+        audit.note(session, actor, "channel.logo", name, now=now, channel_id=channel.id, size=len(logo or b""))
+        channel.logo = logo
+
+
+def logo_of(session: Session, channel_id: int) -> bytes | None:
+    """A channel's picture, a PNG. Who may see it the caller asks."""
+    logo: bytes | None = session.scalar(select(Channel.logo).where(Channel.id == channel_id))
+    return logo
+
+
+def readme_of(session: Session, channel_id: int) -> str:
+    """A channel's README, Markdown that strangers wrote. Who may see it the caller asks."""
+    return session.scalar(select(Channel.readme).where(Channel.id == channel_id)) or ""
 
 
 def set_quota(session: Session, actor: Actor, name: str, quota: int | None, *, now: int) -> None:
@@ -151,7 +185,8 @@ def reindex(session: Session, actor: Actor, name: str, subdir: str | None, *, no
 
 
 def set_member(session: Session, actor: Actor, name: str, user: str, role: Role | None, *, now: int) -> None:
-    """Give a user a role in a channel, or with none take it away.
+    """Give a user a role in a channel, or with none take it away. What they were asked before and have not answered is void:
+    it must not bring them back, or above what was decided last.
 
     Raises: as access.require does for MANAGE; NotFound: no such user; Invalid: the channel would lose its last owner.
     """
@@ -159,13 +194,10 @@ def set_member(session: Session, actor: Actor, name: str, user: str, role: Role 
     found = session.scalar(select(User).where(User.name == user))
     if found is None:
         raise NotFound(f"There is no user {user!r}.")
+    hold(session, channel.id)
     member = session.get(Member, (channel.id, found.id))
-    if member is not None and member.role == Role.OWNER.text and role is not Role.OWNER:
-        owners = select(func.count()).where(Member.channel_id == channel.id, Member.role == Role.OWNER.text)
-        if session.scalar(owners) == 1:
-            raise Invalid(
-                f"{user} is the last owner of {name}: give the channel another owner first.", code="last_owner"
-            )
+    if member is not None and role is not Role.OWNER:
+        require_another_owner(session, channel, member, user)
     if role is None:
         if member is not None:
             session.delete(member)
@@ -173,6 +205,8 @@ def set_member(session: Session, actor: Actor, name: str, user: str, role: Role 
         session.add(Member(channel_id=channel.id, user_id=found.id, role=role.text, added_at=now))
     else:
         member.role = role.text
+    asked = update(Invitation).where(Invitation.channel_id == channel.id, Invitation.user_id == found.id)
+    session.execute(asked.where(Invitation.answered_at.is_(None)).values(answered_at=now, answer="withdrawn"))
     audit.note(
         session,
         actor,
@@ -184,12 +218,95 @@ def set_member(session: Session, actor: Actor, name: str, user: str, role: Role 
     )
 
 
+def leave(session: Session, actor: Actor, name: str, *, now: int) -> None:
+    """Give one's own role in a channel up.
+
+    Raises: as access.require does for READ; NotFound: no member; Invalid: the channel would lose its last owner.
+    """
+    channel = access.channel_for(session, actor, Action.READ, name)
+    require_person(actor)
+    hold(session, channel.id)
+    member = session.get(Member, (channel.id, actor.user_id))
+    if member is None:
+        raise NotFound(f"You are no member of {name}.")
+    require_another_owner(session, channel, member, actor.name)
+    session.delete(member)
+    audit.note(session, actor, "member.leave", actor.name, now=now, channel_id=channel.id, role=member.role)
+
+
+def transfer(session: Session, actor: Actor, name: str, user: str, *, now: int) -> None:
+    """Make a member the owner instead of oneself, who stays as a maintainer. Other owners stay what they are, and so does
+    an administrator who does this for somebody.
+
+    Raises: as access.require does for MANAGE; Invalid: not a member, or already what the channel would be given.
+    """
+    channel = access.channel_for(session, actor, Action.MANAGE, name)
+    hold(session, channel.id)
+    heir = session.scalar(
+        select(Member)
+        .join(User, User.id == Member.user_id)
+        .where(Member.channel_id == channel.id, User.name == user, User.suspended_at.is_(None))
+    )
+    if heir is None:
+        raise Invalid(f"{user} is no member of {name}: invite them first.", code="member_missing")
+    if heir.user_id == actor.user_id:
+        raise Invalid("You cannot give the channel to yourself.", code="member_missing")
+    mine = None if actor.user_id is None else session.get(Member, (channel.id, actor.user_id))
+    heir.role = Role.OWNER.text
+    if mine is not None and mine.role == Role.OWNER.text:
+        mine.role = Role.MAINTAINER.text
+    audit.note(session, actor, "channel.transfer", user, now=now, channel_id=channel.id)
+
+
+def hold(session: Session, channel_id: int) -> None:
+    """One change of a channel's members at a time: two owners who leave at once must not both see the other."""
+    session.execute(select(Channel.id).where(Channel.id == channel_id).with_for_update())
+
+
+def require_another_owner(session: Session, channel: Channel, member: Member, user: str) -> None:
+    """Raises: Invalid: this one, who is to be none any more, is the last who can sign in."""
+    if member.role != Role.OWNER.text:
+        return
+    others = (
+        select(func.count())
+        .select_from(Member)
+        .join(User, User.id == Member.user_id)
+        .where(Member.channel_id == channel.id, Member.role == Role.OWNER.text)
+        .where(Member.user_id != member.user_id, User.suspended_at.is_(None))
+    )
+    if not session.scalar(others):
+        raise Invalid(
+            f"{user} is the last owner of {channel.name}: give the channel another owner first.", code="last_owner"
+        )
+
+
+def require_person(actor: Actor) -> None:
+    """Pass for who may do this for themselves. Raises: NotAllowed."""
+    if actor.user_id is None or actor.scope < Scope.ADMIN or actor.channels is not None:
+        raise NotAllowed("To do this, use an API key with the scope 'admin' that is not bound to channels.")
+
+
+def names_of_member(session: Session, actor: Actor, *, limit: int) -> list[str]:
+    """The channels somebody is a member of, by name."""
+    query = select(Channel.name).join(Member, Member.channel_id == Channel.id)
+    query = query.where(Member.user_id == actor.user_id, Channel.deleted_at.is_(None))
+    return list(session.scalars(query.order_by(Channel.name).limit(limit)))
+
+
 def list_members(session: Session, actor: Actor, name: str) -> list[MemberView]:
-    channel = access.channel_for(session, actor, Action.SEE_MEMBERS, name)
+    """Raises: as access.require does for SEE_MEMBERS."""
+    return members_of(session, access.channel_for(session, actor, Action.SEE_MEMBERS, name).id)
+
+
+def members_of(
+    session: Session, channel_id: int, *, after: str = "", limit: int | None = None, only: str | None = None
+) -> list[MemberView]:
+    """By name; `after` is the last one of the page before, `only` the one that is wanted. Who may see them the caller asks."""
     query = select(User.name, Member.role, Member.added_at).join(User, User.id == Member.user_id)
-    return [
-        MemberView(*row) for row in session.execute(query.where(Member.channel_id == channel.id).order_by(User.name))
-    ]
+    query = query.where(Member.channel_id == channel_id, User.name > after)
+    if only is not None:
+        query = query.where(User.name == only)
+    return [MemberView(*row) for row in session.execute(query.order_by(User.name).limit(limit))]
 
 
 def show(session: Session, actor: Actor, name: str) -> ChannelView:
@@ -212,6 +329,13 @@ def checked_description(text: str) -> str:
     return text
 
 
+def checked_readme(text: str) -> str:
+    text = text.replace("\r\n", "\n").replace("\0", "").strip()
+    if len(text.encode(errors="replace")) > README_MAX:
+        raise Invalid(f"A README has at most {README_MAX >> 10} KiB.", code="readme_invalid")
+    return text
+
+
 def view(channel: Channel) -> ChannelView:
     return ChannelView(
         id=channel.id,
@@ -222,6 +346,8 @@ def view(channel: Channel) -> ChannelView:
         allow_overwrite=channel.allow_overwrite,
         quota=channel.quota,
         created_at=channel.created_at,
+        updated_at=channel.updated_at,
+        packages=channel.packages,
         artifacts=channel.artifacts,
         size=channel.size,
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Self, cast
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
@@ -91,8 +91,7 @@ def build_flat(database: Database, blobs: BlobStore, staging: StagingArea, subdi
             return 0
         if state.changed <= state.flat_built:
             return state.flat_built
-        gone = select(Artifact.filename).where(Artifact.subdir_id == subdir_id, Artifact.deleted_at.is_not(None))
-        removed = list(session.scalars(gone))
+        removed = removed_from(session, subdir_id)
         with Pair(staging) as records, Pair(staging) as exports:
             for piece, exported in repodata.documents(state.subdir, partial(parts_of, session, subdir_id), removed):
                 records.write(piece)
@@ -106,6 +105,12 @@ def build_flat(database: Database, blobs: BlobStore, staging: StagingArea, subdi
                 blobs.put_file(wanted[kind], sheet.path)
     flip_flat(database, state, documents, now=now)
     return state.changed
+
+
+def removed_from(session: Session, subdir_id: int) -> list[str]:
+    """The files that left the index: deleted, or yanked."""
+    gone = or_(Artifact.deleted_at.is_not(None), Artifact.yanked_at.is_not(None))
+    return list(session.scalars(select(Artifact.filename).where(Artifact.subdir_id == subdir_id, gone)))
 
 
 def parts_of(session: Session, subdir_id: int, section: Section) -> Iterator[repodata.Row]:

@@ -1,6 +1,7 @@
 """Do rows, blobs and index agree? The oracle of crash tests, and an administrator's answer after a bad night.
 
-It repairs nothing. What it finds it says, with what would mend it; `fairway reindex` rebuilds an index from its rows.
+It repairs nothing. What it finds it says, with what would mend it; `fairway reindex` rebuilds an index from its rows, and
+`tally` counts anew what is counted.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from fairway.conda.record import Section
 from fairway.conda.repodata import key_of
 from fairway.conda.shards import decompressed
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Shard, ShardBytes, Subdir
+from fairway.db.models import Artifact, Channel, Pointer, Record, Shard, ShardBytes, Subdir, Withheld
 from fairway.errors import BlobMissing
-from fairway.registry import flat, sweep
+from fairway.registry import flat, sweep, tally
+from fairway.registry.tally import LISTED
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -101,39 +103,16 @@ def check_files(database: Database, blobs: BlobStore, *, deep: bool) -> Iterator
 
 
 def check_counts(database: Database) -> Iterator[Finding]:
-    """The totals of channels and packages are those of their files."""
-    live = Artifact.deleted_at.is_(None)
+    """Totals, and what packages are listed with, are those of the files."""
     with database.read() as session:
-        totals = {
-            channel: (files, int(size or 0))
-            for channel, files, size in session.execute(
-                select(Artifact.channel_id, func.count(), func.sum(Artifact.size))
-                .where(live)
-                .group_by(Artifact.channel_id)
-            )
-        }
-        # a deleted channel is taken away piece by piece
-        for channel in session.scalars(select(Channel).where(Channel.deleted_at.is_(None))):
-            if (channel.artifacts, channel.size) != totals.get(channel.id, (0, 0)):
-                yield Finding(
-                    "error",
-                    channel.name,
-                    f"its totals are {channel.artifacts} files, {channel.size} bytes instead of {totals.get(channel.id, (0, 0))}",
-                )
-        packages = dict(
-            session.execute(select(Artifact.package_id, func.count()).where(live).group_by(Artifact.package_id))
-            .tuples()
-            .all()
-        )
-        query = select(Package.id, Package.name, Package.live).join(Channel, Channel.id == Package.channel_id)
-        for package_id, name, count in session.execute(query.where(Channel.deleted_at.is_(None))):
-            if count != packages.get(package_id, 0):
-                yield Finding("error", name, f"it counts {count} files instead of {packages.get(package_id, 0)}")
+        for drift in tally.drifted(session):
+            yield Finding("error", drift.where, drift.what)
 
 
 def check_records(database: Database) -> Iterator[Finding]:
-    """Each live file has its record, and each record its live file."""
-    live = Artifact.deleted_at.is_(None)
+    """Each file that belongs into the index has its record there, and each record its file; each yanked one has its
+    record kept, for when it comes back.
+    """
     together = (
         (Record.subdir_id == Artifact.subdir_id)
         & (Record.section == Artifact.section)
@@ -141,15 +120,23 @@ def check_records(database: Database) -> Iterator[Finding]:
         & (Record.filename == Artifact.filename)
     )
     here = select(Subdir.id).join(Channel, Channel.id == Subdir.channel_id).where(Channel.deleted_at.is_(None))
-    missing = select(Artifact.filename).outerjoin(Record, together).where(live, Record.filename.is_(None))
+    missing = select(Artifact.filename).outerjoin(Record, together).where(LISTED, Record.filename.is_(None))
     missing = missing.where(Artifact.subdir_id.in_(here))
-    extra = select(Record.filename).outerjoin(Artifact, together & live).where(Artifact.id.is_(None))
+    extra = select(Record.filename).outerjoin(Artifact, together & LISTED).where(Artifact.id.is_(None))
     extra = extra.where(Record.subdir_id.in_(here))
+    kept = select(Withheld.artifact_id)
+    yanked = (Artifact.yanked_at.is_not(None), Artifact.deleted_at.is_(None), Artifact.subdir_id.in_(here))
+    lost = select(Artifact.filename).where(*yanked, Artifact.id.not_in(kept))
+    twice = select(Artifact.filename).where(LISTED, Artifact.subdir_id.in_(here), Artifact.id.in_(kept))
     with database.read() as session:
         for filename in session.scalars(missing):
             yield Finding("error", filename, "it has no record to be indexed")
         for filename in session.scalars(extra):
             yield Finding("error", filename, "it has a record, but is no file of its channel")
+        for filename in session.scalars(lost):
+            yield Finding("error", filename, "it was yanked, and its record was not kept: it cannot come back")
+        for filename in session.scalars(twice):
+            yield Finding("error", filename, "it is in the index, and its record is kept as if it were not")
 
 
 def check_index(
@@ -244,10 +231,9 @@ def keys_of(session: Session, subdir_id: int, names: Sequence[str]) -> dict[str,
 
 def build(session: Session, subdir_id: int, subdir: str) -> str:
     """The hash of the repodata.json that these rows make, which is made and not kept."""
-    gone = select(Artifact.filename).where(Artifact.subdir_id == subdir_id, Artifact.deleted_at.is_not(None))
     sha256 = hashlib.sha256()
     parts = partial(flat.parts_of, session, subdir_id)
-    for piece, _ in repodata.documents(subdir, parts, list(session.scalars(gone))):
+    for piece, _ in repodata.documents(subdir, parts, flat.removed_from(session, subdir_id)):
         sha256.update(piece)
     return sha256.hexdigest()
 

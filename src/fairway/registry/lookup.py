@@ -21,9 +21,9 @@ from sqlalchemy import bindparam, exc, func, select
 from fairway.conda.names import KNOWN_SUBDIRS, MAX_CHANNEL_NAME, MAX_FILENAME
 from fairway.db.engine import Database
 from fairway.db.glance import Reads
-from fairway.db.models import Artifact, Attestation, Pointer, Subdir
+from fairway.db.models import Artifact, Attestation, Channel, Invitation, Pointer, Subdir, User
 from fairway.errors import FairwayError, Unavailable
-from fairway.registry import access, tokens
+from fairway.registry import access, sessions, tokens
 from fairway.registry.access import Action, Gate
 from fairway.registry.actor import INVALID, NOBODY, Actor, Role
 from fairway.registry.flat import Document
@@ -65,6 +65,14 @@ class File:
     indexed_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Person:
+    """`invitations` is how many wait for an answer."""
+
+    full_name: str
+    invitations: int
+
+
 class View:
     """What is known under one stamp. Thread-safe. `derived` is room for what a reader makes of it, gone with the view."""
 
@@ -97,9 +105,11 @@ class View:
             return ANONYMOUS
         if not tokens.well_formed(token):
             return REFUSED
-        known: tokens.Known = self._find(_known, token, rows=rows)
+        in_cookie = token.startswith(sessions.PREFIX)
+        known: tokens.Known = self._find(_signed_in if in_cookie else _known, token, rows=rows)
         if known.expires_at is not None and known.expires_at <= self._lookup.clock():
-            return REFUSED
+            # a browser keeps its cookie beyond the session's end: that is no more than not to be signed in
+            return ANONYMOUS if in_cookie else REFUSED
         return known
 
     def reader(self, token: str | None, gate: Gate | None, *, rows: bool) -> tokens.Known:
@@ -136,6 +146,11 @@ class View:
                 # a refusal from memory would tell which hidden names somebody asked for before
                 raise Unavailable("The database does not answer. Try again in a moment.") from None
             raise
+
+    def person(self, actor: Actor, *, rows: bool) -> Person:
+        """What each page says of who is signed in."""
+        person: Person = self._find(_person, actor.user_id, rows=rows)
+        return person
 
     def shelf(self, channel_id: int, subdir: str, *, rows: bool) -> Shelf | None:
         """None for a subdir nothing was ever published to."""
@@ -197,7 +212,7 @@ class Lookup:
         return value
 
     def _ask(self, load: Load, *key: Any, rows: bool) -> Any:
-        more = {"now": self.clock()} if load is _known else {}
+        more = {"now": self.clock()} if load in TIMED else {}
         if rows:
             with self._database.read() as session:
                 return load(session.connection(), *key, **more)
@@ -256,6 +271,10 @@ def _known(reads: Reads, token: str, *, now: int) -> tokens.Known:
     return tokens.recognise(reads, token, now=now)
 
 
+def _signed_in(reads: Reads, secret: str, *, now: int) -> tokens.Known:
+    return sessions.recognise(reads, secret, now=now)
+
+
 def _gate(reads: Reads, channel: str) -> Gate | None:
     return access.gate_named(reads, channel)
 
@@ -288,6 +307,19 @@ FILE = (
     )
 )
 SIDECAR = select(Attestation.sidecar).where(Attestation.artifact_id == bindparam("artifact_id"))
+# the condition of invitations.mine, whose statement is not one that is kept
+WAITING = (
+    select(func.count())
+    .select_from(Invitation)
+    .outerjoin(Channel, Channel.id == Invitation.channel_id)
+    .where(
+        Invitation.user_id == bindparam("user_id"),
+        Invitation.answered_at.is_(None),
+        Invitation.expires_at > bindparam("now"),
+        Channel.deleted_at.is_(None),
+    )
+)
+PERSON = select(User.full_name, WAITING.scalar_subquery()).where(User.id == bindparam("user_id"))
 LEVEL = select(func.coalesce(func.sum(Subdir.changed), 0)).where(Subdir.channel_id == bindparam("channel_id"))
 
 
@@ -319,5 +351,12 @@ def _level(reads: Reads, channel_id: int) -> int:
     return 0
 
 
-PERSONAL = frozenset((_known, _role))
+def _person(reads: Reads, user_id: int, *, now: int) -> Person:
+    for full_name, waiting in reads.execute(PERSON, {"user_id": user_id, "now": now}):
+        return Person(full_name, int(waiting))
+    return Person("", 0)
+
+
+TIMED = frozenset((_known, _signed_in, _person))
+PERSONAL = frozenset((_known, _signed_in, _role))
 """Who somebody is, and what they may: a key that was revoked must not work on for long."""

@@ -42,7 +42,8 @@ class Received:
 @dataclass(frozen=True, slots=True)
 class Published:
     """What became of an upload. `change` is the subdir's change number that the index has to reach; `created` is false
-    when the very same file was there already; `indexed` says that the shards have it, which clients see from now on.
+    when the very same file was there already; `indexed` says that the shards have it, which clients see from now on; `facts`
+    are what was found in it.
     """
 
     channel: str
@@ -56,6 +57,7 @@ class Published:
     sha256: str
     size: int
     indexed_timestamp: int
+    facts: Facts
     warnings: tuple[str, ...] = ()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 from fairway.blobs import keys
 from fairway.conda import record as records
 from fairway.conda import version
+from fairway.conda.names import SUBDIR_NUMBERS
 from fairway.db import quick
-from fairway.db.models import Artifact, Attestation, Base, Channel, Detail, Package, Record, Subdir
-from fairway.registry import audit, index, sweep
+from fairway.db.models import Artifact, Attestation, Base, Channel, Detail, Package, Record, Subdir, Withheld
+from fairway.registry import audit, index, needs, sweep
 from fairway.registry.access import Gate
 from fairway.registry.publish import Published, Received, Submission
 
@@ -30,16 +31,25 @@ BUMP = update(table(Subdir)).where(Subdir.id == bindparam("subdir_id")).values(c
 GROW = (
     update(table(Channel))
     .where(Channel.id == bindparam("channel_id"))
-    .values(artifacts=Channel.artifacts + bindparam("files"), size=Channel.size + bindparam("bytes"))
+    .values(
+        packages=Channel.packages + bindparam("names"),
+        artifacts=Channel.artifacts + bindparam("files"),
+        size=Channel.size + bindparam("bytes"),
+        updated_at=bindparam("now"),
+    )
 )
-PACKAGES = select(Package.name, Package.id, Package.version_key).where(
+PACKAGES = select(Package.name, Package.id, Package.version_key, Package.live).where(
     Package.channel_id == bindparam("channel_id"), Package.name.in_(bindparam("names", expanding=True))
 )
 NEW_PACKAGES = insert(table(Package)).returning(table(Package).c.name, table(Package).c.id)
 COUNT_PACKAGE = (
     update(table(Package))
     .where(Package.id == bindparam("package_id"))
-    .values(live=Package.live + bindparam("files"), updated_at=bindparam("now"))
+    .values(
+        live=Package.live + bindparam("files"),
+        places=Package.places.bitwise_or(bindparam("bits")),
+        updated_at=bindparam("now"),
+    )
 )
 SHOW_PACKAGE = COUNT_PACKAGE.values(
     version=bindparam("shown"),
@@ -65,6 +75,7 @@ class Home:
     size: int
     files: int = 0  # how many this transaction adds
     grown: int = 0  # and how many bytes
+    packages: int = 0  # and how many names that had no files
 
 
 @dataclass(slots=True)
@@ -92,6 +103,7 @@ class Old(NamedTuple):
     sha256: str
     size: int
     indexed_at: int
+    yanked_at: int | None
     deleted_at: int | None
     purged_at: int | None
 
@@ -124,18 +136,29 @@ class Writing:
 def write(session: Session, home: Home, writings: Sequence[Writing]) -> dict[int, Published]:
     """Every row of files that may come in; `{submission's number: outcome}`."""
     run = quick.of(session)
-    run.execute(GROW, {"channel_id": home.gate.id, "files": home.files, "bytes": home.grown})
     touched: dict[str, list[Writing]] = {}
     for writing in writings:
         touched.setdefault(writing.submission.place[0], []).append(writing)
     for mine in touched.values():
         mine[0].place.changed += 1  # the place is shared
     run.each(BUMP, [{"subdir_id": mine[0].place.id, "change": mine[0].place.changed} for mine in touched.values()])
-    packages = write_packages(session, home.gate.id, writings)
+    packages = write_packages(session, home, writings)
+    run.execute(
+        GROW,
+        {
+            "channel_id": home.gate.id,
+            "names": home.packages,
+            "files": home.files,
+            "bytes": home.grown,
+            "now": max(writing.submission.now for writing in writings),
+        },
+    )
     ids = write_artifacts(session, home.gate.id, packages, writings)
     write_contents(session, ids, writings)
+    replaced = {packages[writing.received.facts.name] for writing in writings if writing.old is not None}
+    needs.refresh(session, replaced)
     sweep.keep(session, [keys.package(writing.received.digest.sha256).path for writing in writings])
-    audit.notes(session, [line(home.gate.id, writing) for writing in writings])
+    audit.notes(session, [line(home.gate.id, packages, writing) for writing in writings])
     outcomes: dict[int, Published] = {}
     for mine in touched.values():
         place = mine[0].place
@@ -154,54 +177,95 @@ def write(session: Session, home: Home, writings: Sequence[Writing]) -> dict[int
     return outcomes
 
 
-def write_packages(session: Session, channel_id: int, writings: Sequence[Writing]) -> dict[str, int]:
+class Known(NamedTuple):
+    """A package that has a row."""
+
+    id: int
+    version_key: bytes
+    live: int
+
+
+def write_packages(session: Session, home: Home, writings: Sequence[Writing]) -> dict[str, int]:
     """The packages' rows, made if need be and brought up to date, if no newer version is there; `{name: id}`."""
     run = quick.of(session)
     mine: dict[str, list[Writing]] = {}
     for writing in writings:
         mine.setdefault(writing.received.facts.name, []).append(writing)
-    found: dict[str, tuple[int, bytes]] = {}
+    found: dict[str, Known] = {}
     for names in sweep.batched(mine):
-        rows = run.execute(PACKAGES, {"channel_id": channel_id, "names": names})
-        found |= {name: (package_id, version_key) for name, package_id, version_key in rows}
+        rows = run.execute(PACKAGES, {"channel_id": home.gate.id, "names": names})
+        found |= {name: Known(*rest) for name, *rest in rows}
     fresh, shown, counted = [], [], []
     for name, files in mine.items():
         newest = max(reversed(files), key=lambda writing: writing.key)  # of several builds the last
-        now = max(writing.submission.now for writing in files)
-        live = sum(not writing.frees for writing in files)
         facts = newest.received.facts
-        about = listed(facts.about, facts.record)
-        if name not in found:
-            fresh.append(
-                {
-                    "channel_id": channel_id,
-                    "name": name,
-                    "created_at": now,
-                    "updated_at": now,
-                    "live": live,
-                    "version": facts.version,
-                    "version_key": newest.key,
-                    "summary": about[0],
-                    "licence": about[1],
-                }
-            )
-            continue
-        package_id, version_key = found[name]
-        count = {"package_id": package_id, "files": live, "now": now}
-        if newest.key >= version_key:
-            shown.append(
-                count | {"shown": facts.version, "shown_key": newest.key, "about": about[0], "terms": about[1]}
-            )
+        summary, licence = listed(facts.about, facts.record)
+        known = found.get(name)
+        live = sum(not writing.frees for writing in files)
+        count = {
+            "files": live,
+            "bits": bits_of(writing.submission.place[0] for writing in files),
+            "now": max(writing.submission.now for writing in files),
+        }
+        home.packages += known is None or (known.live == 0 and live > 0)
+        if known is None:
+            fresh.append(fresh_row(home.gate.id, name, newest, count, summary, licence))
+        elif newest.key >= known.version_key:
+            show = {"shown": facts.version, "shown_key": newest.key, "about": summary, "terms": licence}
+            shown.append({"package_id": known.id, **count, **show})
         else:
-            counted.append(count)
+            counted.append({"package_id": known.id, **count})
     if shown:
         run.each(SHOW_PACKAGE, shown)
     if counted:
         run.each(COUNT_PACKAGE, counted)
-    ids = {name: package_id for name, (package_id, _) in found.items()}
+    ids = {name: known.id for name, known in found.items()}
     if fresh:
         ids |= dict(run.each(NEW_PACKAGES, fresh))
+    write_needs(session, ids, found, mine)
     return ids
+
+
+def fresh_row(
+    channel_id: int, name: str, newest: Writing, count: Mapping[str, int], summary: str, licence: str
+) -> dict[str, Any]:
+    return {
+        "channel_id": channel_id,
+        "name": name,
+        "created_at": count["now"],
+        "updated_at": count["now"],
+        "live": count["files"],
+        "places": count["bits"],
+        "downloads": 0,
+        "version": newest.received.facts.version,
+        "version_key": newest.key,
+        "summary": summary,
+        "licence": licence,
+    }
+
+
+def bits_of(subdirs: Iterable[str]) -> int:
+    """Subdirs as `Package.places` has them."""
+    bits = 0
+    for subdir in subdirs:
+        bits |= 1 << SUBDIR_NUMBERS[subdir]
+    return bits
+
+
+def write_needs(
+    session: Session, ids: Mapping[str, int], found: Mapping[str, Known], mine: Mapping[str, Sequence[Writing]]
+) -> None:
+    """What the newest versions depend on: all their files together."""
+    kinds: dict[str, dict[int, set[str]]] = {"fresh": {}, "exactly": {}, "also": {}}
+    for name, files in mine.items():
+        key = max(writing.key for writing in files)
+        known = found.get(name)
+        if known is not None and key < known.version_key:
+            continue
+        kind = "fresh" if known is None else "also" if key == known.version_key else "exactly"
+        newest = [writing.received.facts.record for writing in files if writing.key == key]
+        kinds[kind][ids[name]] = set().union(*map(needs.names_in, newest))
+    needs.write(session, **kinds)
 
 
 def listed(about: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str, str]:
@@ -236,6 +300,8 @@ def write_artifacts(
             "size": digest.size,
             "indexed_at": writing.at,
             "uploaded_by": writing.submission.actor.user_id,
+            "yanked_at": None,
+            "yank_reason": None,
             "deleted_at": None,
             "purged_at": None,
         }
@@ -264,7 +330,7 @@ def make_way(session: Session, writing: Writing, old: Old) -> None:
     other = exists().where(Artifact.sha256 == old.sha256, Artifact.id != old.id, Artifact.purged_at.is_(None))
     if old.purged_at is None and not session.scalar(select(other)):
         sweep.retire(session, [keys.package(old.sha256).path], now=writing.submission.now)
-    for kind in (Detail, Attestation):
+    for kind in (Detail, Attestation, Withheld):
         session.execute(delete(kind).where(kind.artifact_id == old.id))
 
 
@@ -292,6 +358,7 @@ def write_contents(session: Session, ids: Mapping[int, int], writings: Sequence[
                 "licences": facts.licences,
                 "recipe": facts.recipe,
                 "warnings": facts.warnings,
+                "listing": facts.paths.listing or None,
             }
         )
         entries.append(
@@ -337,7 +404,7 @@ def entry_of(received: Received, *, now: int) -> dict[str, Any]:
     return entry
 
 
-def line(channel_id: int, writing: Writing) -> dict[str, Any]:
+def line(channel_id: int, packages: Mapping[str, int], writing: Writing) -> dict[str, Any]:
     """What the audit says of a file that came in."""
     subdir, filename = writing.submission.place
     digest = writing.received.digest
@@ -347,6 +414,7 @@ def line(channel_id: int, writing: Writing) -> dict[str, Any]:
         f"{subdir}/{filename}",
         now=writing.submission.now,
         channel_id=channel_id,
+        package_id=packages[writing.received.facts.name],
         sha256=digest.sha256,
         size=digest.size,
     )
@@ -356,7 +424,7 @@ def outcome(
     home: Home, writing: Writing, *, indexed_at: int, change: int, created: bool, indexed: bool = True
 ) -> Published:
     subdir, filename = writing.submission.place
-    digest = writing.received.digest
+    facts, digest = writing.received.facts, writing.received.digest
     return Published(
         channel=home.gate.name,
         subdir=subdir,
@@ -369,7 +437,8 @@ def outcome(
         sha256=digest.sha256,
         size=digest.size,
         indexed_timestamp=indexed_at,
-        warnings=writing.received.facts.warnings,
+        facts=facts,
+        warnings=facts.warnings,
     )
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import TypeVar
 
 import structlog
 from sqlalchemy import ColumnElement, bindparam, delete, select, update
@@ -30,11 +31,13 @@ from fairway.blobs.store import BlobStore, Entry
 from fairway.conda.record import Section
 from fairway.db import quick
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Retired, Shard, ShardBytes, Subdir
+from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Retired, Shard, ShardBytes, Subdir, Withheld
 from fairway.db.upsert import upsert
 from fairway.errors import FairwayError, Unavailable
 
 log = structlog.get_logger("fairway.sweep")
+
+T = TypeVar("T", str, int)
 
 BATCH = 500
 OBJECTS_AT_ONCE = 25
@@ -101,9 +104,9 @@ def reclaim(database: Database, paths: Iterable[str]) -> None:
                     )
 
 
-def batched(paths: Iterable[str]) -> Iterator[list[str]]:
-    """Paths in order, each once, a statement's worth at a time."""
-    wanted = sorted(set(paths))
+def batched(values: Iterable[T]) -> Iterator[list[T]]:
+    """Paths, names or numbers in order, each once, a statement's worth at a time."""
+    wanted = sorted(set(values))
     for begin in range(0, len(wanted), BATCH):
         yield wanted[begin : begin + BATCH]
 
@@ -199,6 +202,7 @@ def _purge_files(database: Database, *, before: int, now: int) -> int:
         # said again, because somebody may have published under one of the names since
         mine = update(Artifact).where(Artifact.id.in_([row.id for row in rows]), *due)
         purged = session.scalars(mine.values(purged_at=now).returning(Artifact.id)).all()
+        session.execute(delete(Withheld).where(Withheld.artifact_id.in_(purged)))  # nothing left to bring back
         keep(session, referred(session, paths))
         return len(purged)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
 from fairway.db.glance import Reads
@@ -149,12 +149,33 @@ def revoke_token(session: Session, actor: Actor, token_id: int, *, now: int) -> 
         audit.note(session, actor, "token.revoke", token.name, now=now, token=token_id)
 
 
-def list_tokens(session: Session, user: str | None = None) -> list[TokenView]:
-    query = select(Token, User.name).join(User, User.id == Token.user_id).order_by(User.name, Token.id)
+def list_tokens(
+    session: Session,
+    user: str | None = None,
+    *,
+    alive_at: int | None = None,
+    before: int | None = None,
+    only: int | None = None,
+    limit: int | None = None,
+) -> list[TokenView]:
+    """Keys by user and number. `alive_at` leaves out what is revoked or over by then, and turns them round: the latest
+    first; `before` is the id of the last one of the page before.
+    """
+    order = Token.id if alive_at is None else Token.id.desc()
+    query = select(Token, User.name).join(User, User.id == Token.user_id).order_by(User.name, order)
     if user is not None:
         query = query.where(User.name == user)
+    if alive_at is not None:
+        query = query.where(Token.revoked_at.is_(None), or_(Token.expires_at.is_(None), Token.expires_at > alive_at))
+    if before is not None:
+        query = query.where(Token.id < before)
+    if only is not None:
+        query = query.where(Token.id == only)
+    found = session.execute(query.limit(limit)).all()
     names: dict[int, list[str]] = {}
     bound = select(TokenChannel.token_id, Channel.name).join(Channel, Channel.id == TokenChannel.channel_id)
+    if user is not None:
+        bound = bound.where(TokenChannel.token_id.in_([token.id for token, _ in found]))
     for token_id, channel in session.execute(bound.order_by(Channel.name)):
         names.setdefault(token_id, []).append(channel)
     return [
@@ -169,17 +190,20 @@ def list_tokens(session: Session, user: str | None = None) -> list[TokenView]:
             token.last_used_at,
             token.revoked_at,
         )
-        for token, owner in session.execute(query)
+        for token, owner in found
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A key that was looked up: who it is, and until when that holds."""
+    """A key that was looked up, or a browser's session: who it is, and until when that holds. `confirmed_at` is when the
+    password was last given, which only a session has.
+    """
 
     actor: Actor
     expires_at: int | None
     last_used_at: int | None
+    confirmed_at: int = 0
 
 
 def recognise(reads: Reads, token: str, *, now: int) -> Known:

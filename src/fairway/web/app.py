@@ -5,30 +5,45 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
-from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import fairway
 from fairway import errors, tasks
 from fairway.app import Fairway
-from fairway.web import health, openapi
+from fairway.web import assets, health, openapi
 from fairway.web.api import channels, packages
-from fairway.web.errors import INTERNAL, headers_for, problem, problem_body, unreadable
+from fairway.web.cookies import Cookies
+from fairway.web.deps import Elsewhere, own_path
+from fairway.web.errors import INTERNAL, headers_for, problem_body, unreadable
 from fairway.web.files import Files
 from fairway.web.limits import Limits
 from fairway.web.metrics import Metrics
-from fairway.web.pages import home
+from fairway.web.pages import (
+    acts,
+    admin,
+    channel,
+    entry,
+    finding,
+    home,
+    managing,
+    membership,
+    mine,
+    mistakes,
+    package,
+    reference,
+    sending,
+    styleguide,
+)
+from fairway.web.pages.forms import see_other
 from fairway.web.paths import What
 from fairway.web.protection import Protection
 from fairway.web.reply import Reply
@@ -36,6 +51,23 @@ from fairway.web.uploads import native, prefix
 from fairway.web.visit import Answer, Visit, Visits
 
 READING = ("GET", "HEAD")
+# what answers programs, and what answers people; managing before what would take its addresses for channels
+PROGRAMS = (native, prefix, channels, packages, health)
+PEOPLE = (
+    home,
+    managing,
+    membership,
+    sending,
+    acts,
+    package,
+    channel,
+    finding,
+    styleguide,
+    reference,
+    entry,
+    mine,
+    admin,
+)
 INSIDE = ("health", "metrics")  # what operators ask, and no client
 # Handlers wait for disks and locks in threads; more of them would only wait longer.
 THREADS = 32
@@ -66,28 +98,29 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        # with a slash more or less it would send on to an address that is made of the Host that was sent: anybody's choice
+        redirect_slashes=False,
         lifespan=lifespan,
     )
     api.state.fairway, api.state.metrics = app, metrics
+    api.state.cookies = Cookies(app.settings.url)
     api.state.limits = Limits(app.settings)
     api.state.readiness = health.Readiness(app)
-    for module in (native, prefix, channels, packages, health, home):
+    for module in (*PROGRAMS, *PEOPLE):
         api.include_router(module.router)
-    api.mount("/static", Assets(directory=Path(__file__).parent / "static"))
+    api.include_router(entry.inside)
+    assets.bundle()  # without it there are no pages: said now, not to the first who asks
+    api.mount("/static", assets.Assets())
     add_error_handlers(api, app.settings.url)
     openapi.describe(api)
     url = app.settings.url
     protection = Protection(https=url.startswith("https:"))
-    return Visits(Dispatch(api, Files(app, protection), url=url), url=url, protection=protection, metrics=metrics)
+    dispatch = Dispatch(api, Files(app, protection), url=url)
 
+    async def refused(scope: Scope, receive: Receive, error: errors.FairwayError) -> Response:
+        return await mistakes.answer(Request({**scope, "app": api}, receive), error, realm=url)
 
-class Assets(StaticFiles):
-    """Style and pictures. A browser asks again each time (the answer is a 304), so that an upgrade is seen at once."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        answer = super().file_response(*args, **kwargs)
-        answer.headers["Cache-Control"] = "no-cache"
-        return answer
+    return Visits(dispatch, url=url, protection=protection, metrics=metrics, refused=refused)
 
 
 class Dispatch:
@@ -118,6 +151,13 @@ class Dispatch:
         elif visit.token_in_path and first in INSIDE:
             # a proxy that keeps /metrics inside does not look behind /t/x
             raise errors.NotFound
+        elif visit.place.paged and reading and (rest or first) and visit.place.path.endswith("/"):
+            # people add one; whatever else has one too many is not there
+            where = self.mount.rstrip("/") + own_path(quote(visit.place.path.rstrip("/"), safe="/@:+~!$,="))
+            answer = Response(
+                status_code=HTTPStatus.SEE_OTHER, headers={"Location": where, "Cache-Control": "no-store"}
+            )
+            await answer(scope, receive, send)
         elif asked is None:
             if visit.method == "HEAD":
                 scope, send = {**scope, "method": "GET"}, bodyless(send)  # type: ignore[assignment]
@@ -154,17 +194,22 @@ async def not_here(scope: Scope, receive: Receive, send: Send, detail: str) -> N
 
 
 def add_error_handlers(api: FastAPI, realm: str) -> None:
-    def refused(_: Request, error: Exception) -> Response:
+    async def refused(request: Request, error: Exception) -> Response:
         if not isinstance(error, errors.FairwayError):
             raise error
-        return problem(error, realm=realm)
+        return await mistakes.answer(request, error, realm=realm)
 
-    def invalid(_: Request, error: Exception) -> Response:
+    async def invalid(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):
             raise error
-        return problem(unreadable(error), realm=realm)
+        return await mistakes.answer(request, unreadable(error), realm=realm)
 
-    def http(_: Request, error: Exception) -> Response:
+    def elsewhere(request: Request, error: Exception) -> Response:
+        if not isinstance(error, Elsewhere):
+            raise error
+        return see_other(request, error.path)
+
+    async def http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         code = {404: "not_found", 405: "method_not_allowed"}.get(status, "request_invalid")
         sentences = {
@@ -173,11 +218,16 @@ def add_error_handlers(api: FastAPI, realm: str) -> None:
         }
         detail = sentences.get(status) or str(getattr(error, "detail", ""))
         headers = headers_for(status, realm) | dict(getattr(error, "headers", None) or {})
+        if mistakes.wanted(request):
+            return await mistakes.mistake(request, status, code, detail, headers)
         return Response(problem_body(status, code, detail), status, headers, media_type="application/problem+json")
 
-    def failed(_: Request, __: Exception) -> Response:
+    async def failed(request: Request, _: Exception) -> Response:
         # the exception goes on to Visits, which logs it
         status = HTTPStatus.INTERNAL_SERVER_ERROR
+        if mistakes.wanted(request):
+            with suppress(Exception):  # what failed may be what pages are made with
+                return await mistakes.mistake(request, status, "internal", INTERNAL, headers_for(status, realm))
         body = problem_body(status, "internal", INTERNAL)
         return Response(body, status, headers_for(status, realm), media_type="application/problem+json")
 
@@ -185,3 +235,4 @@ def add_error_handlers(api: FastAPI, realm: str) -> None:
     api.add_exception_handler(errors.FairwayError, refused)
     api.add_exception_handler(RequestValidationError, invalid)
     api.add_exception_handler(HTTPException, http)
+    api.add_exception_handler(Elsewhere, elsewhere)

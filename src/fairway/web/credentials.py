@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Mapping
 from functools import lru_cache
 
+from fairway.registry import sessions
 from fairway.registry.tokens import well_formed
 
 TOKEN_SCHEMES = ("bearer", "token")
@@ -33,8 +34,8 @@ def _kept(value: bytes) -> str | None:
 
 
 def possible(token: str | None) -> str | None:
-    """The key, if it could be one of ours."""
-    return token if token is None or well_formed(token) else BAD
+    """The key, if it could be one of ours. The secret of a browser's session is none: it counts in its cookie only."""
+    return token if token is None or (well_formed(token) and not token.startswith(sessions.PREFIX)) else BAD
 
 
 def in_authorization(value: str) -> str | None:

@@ -30,7 +30,7 @@ from fairway.conda.names import KNOWN_SUBDIRS
 from fairway.errors import BlobMissing, FairwayError, NotFound, Unavailable
 from fairway.registry import access, browse, flat, index
 from fairway.registry.access import Action, Gate
-from fairway.registry.actor import Visibility
+from fairway.registry.actor import Actor, Visibility
 from fairway.registry.index import ShardIndex
 from fairway.registry.lookup import File, Miss, Shelf, View
 from fairway.registry.tokens import Known
@@ -44,7 +44,11 @@ from fairway.web.visit import Visit
 
 NO_NOTICES = b'{"notices":[]}'
 FOREVER = "max-age=31536000, immutable"
-VARY = b"Authorization, X-API-Key"  # where a key may be, so that nobody is answered with what a bad one was told
+# where a key may be, so that nobody is answered with what a bad one was told
+VARY = b"Authorization, X-API-Key"
+# What is for everybody is the same whoever is signed in, and shared caches may keep one answer for all browsers. What is not
+# must be gone from a browser's own cache with the session it was seen with.
+VARY_PERSONAL = VARY + b", Cookie"
 FLAT_WAIT_SECONDS = 2.0  # a reader of repodata.json waits this long for a build that is under way
 PRESIGN_SECONDS = 120
 THREADS = 32
@@ -71,7 +75,7 @@ class Decided:
     """Somebody may have this, with these headers: `unchanged` for 304, `base` for a part, `whole` for all of it."""
 
     found: Found
-    token_id: int | None
+    actor: Actor
     expires_at: int | None
     etag: bytes
     unchanged: Headers
@@ -110,9 +114,9 @@ class Files:
             if visit.place.lasting and asked.what is not What.CHANNELDATA:
                 view.derived[visit.place, visit.token] = decided
         reply = self._reply(visit, decided)
-        if reply is not None and decided.token_id is not None:
-            visit.token_id = decided.token_id
-            self.app.counts.used(decided.token_id, now=now)
+        if reply is not None and decided.actor.user_id is not None:
+            visit.token_id = decided.actor.token_id
+            self.app.counts.used(decided.actor, now=now)
         return reply
 
     def _view(self) -> View:
@@ -138,9 +142,9 @@ class Files:
             known, gate, found = await run_sync(partial(self._look, view, visit, asked, rows=True))
         if found is None:
             found = await self._slow(view, asked, gate)
-        if known.actor.token_id is not None:
+        if known.actor.user_id is not None:
             visit.token_id = known.actor.token_id
-            self.app.counts.used(known.actor.token_id, now=self.app.now())
+            self.app.counts.used(known.actor, now=self.app.now())
         decided = self._decide(visit, known, gate, found)
         reply = self._reply(visit, decided)
         if reply is None and asked.what is What.SHARD:  # it was at hand a moment ago
@@ -292,7 +296,7 @@ class Files:
         base = [
             (b"etag", etag),
             (b"cache-control", caching(found, self.app.settings.index_max_age, public=public).encode()),
-            (b"vary", VARY),
+            (b"vary", VARY if gate.visibility is Visibility.PUBLIC else VARY_PERSONAL),
             (b"accept-ranges", b"bytes"),
             *self.protection.headers(quiet=visit.token_in_path, shared=public),
         ]
@@ -303,7 +307,7 @@ class Files:
             base.append((b"fairway-credential", b"invalid"))
         typed = [*base, (b"content-type", found.media_type.encode())]
         whole = [*typed, (b"content-length", b"%d" % found.size)]
-        return Decided(found, known.actor.token_id, known.expires_at, etag, base, typed, whole)
+        return Decided(found, known.actor, known.expires_at, etag, base, typed, whole)
 
     def _reply(self, visit: Visit, decided: Decided) -> Reply | None:
         """The answer; none if bytes are needed that are not in memory."""

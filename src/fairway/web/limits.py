@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from fairway.errors import RateLimited
 from fairway.settings import Settings
 
+PERIODS = {60: "a minute", 300: "in five minutes", 3600: "an hour"}
 REMEMBERED = 10_000  # callers; who was not seen for longest is forgotten, which is to their advantage
 
 Network = IPv4Network | IPv6Network
@@ -45,11 +46,17 @@ class Limit:
             if len(self._whole_at) > REMEMBERED:
                 self._whole_at.popitem(last=False)
         if wait > 0:
-            period = {60: "a minute", 3600: "an hour"}.get(int(self._seconds), f"{self._seconds:g} seconds")
+            period = PERIODS.get(int(self._seconds), f"in {self._seconds:g} seconds")
             raise RateLimited(
                 f"That is more than {self._many} {self._what} {period}; try again in {math.ceil(wait)} seconds.",
                 seconds=math.ceil(wait),
             )
+
+    def give_back(self, who: Hashable) -> None:
+        """What was taken turned out not to count."""
+        with self._lock:
+            if who in self._whole_at:
+                self._whole_at[who] -= self._each
 
 
 class Limits:
@@ -61,10 +68,66 @@ class Limits:
         self.channels = Limit("new channels", settings.channels_per_hour, 3600, settings.channels_per_hour)
         # a build farm sends what it has made at once
         self.uploads = Limit("uploads", settings.uploads_per_minute, 60, 3 * settings.uploads_per_minute)
+        self.passwords = Passwords()
+        self.accounts = Limit("new accounts or changed addresses from one address", 10, 3600, 10)
+        self.invitations = Limit("invitations", 60, 3600, 60)
+
+
+class Passwords:
+    """How often a password may be tried: by name, by address, and in all. Who gave the right one was not guessing, so only
+    the last of these counts it.
+
+    Strangers can use up what a name has from many addresses, for as long as they like. So a browser that somebody signed in
+    with before (`passwords.is_known`) is counted by itself, and only by that: it is not kept out with them.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name = Limit("wrong passwords for one name", 10, 300, 10, clock=clock)
+        self._address = Limit("wrong passwords from one address", 10, 300, 10, clock=clock)
+        self._browser = Limit("wrong passwords from one browser", 10, 300, 10, clock=clock)
+        self._all = Limit("sign-ins", 1_000, 300, 1_000, clock=clock)
+
+    def take(self, name: str, address: str, browser: str | None = None) -> None:
+        """`browser` is what a known one showed. Raises: RateLimited, and then nothing is counted."""
+        taken: list[tuple[Limit, str]] = []
+        try:
+            for limit, who in self._counted(name, address, browser):
+                limit.take(who)
+                taken.append((limit, who))
+            if browser is None:
+                self._all.take("")
+        except RateLimited:
+            # who waits for a name that strangers have used up must not use up their own address by it
+            for limit, who in taken:
+                limit.give_back(who)
+            raise
+
+    def right(self, name: str, address: str, browser: str | None = None) -> None:
+        for limit, who in self._counted(name, address, browser):
+            limit.give_back(who)
+
+    def take_code(self, address: str) -> None:
+        """For the code of the set-up: of 100 random bits, so that only who asks is slowed. Raises: RateLimited."""
+        self._address.take(address)
+
+    def _counted(self, name: str, address: str, browser: str | None) -> list[tuple[Limit, str]]:
+        if browser is not None:
+            return [(self._browser, browser)]
+        return [(self._address, address), (self._name, name.strip().lower()[:256])]
 
 
 def caller(client: str, forwarded: Iterable[str], trusted: Sequence[Network]) -> str:
-    """Who is to be counted: an address, or the /64 that one customer has of IPv6.
+    """Who is to be counted: an address, or the /64 that one customer has of IPv6."""
+    address = peer(client, forwarded, trusted)
+    if address is None:
+        return "unknown"
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, 64), strict=False))
+    return str(address)
+
+
+def peer(client: str, forwarded: Iterable[str], trusted: Sequence[Network]) -> IPv4Address | IPv6Address | None:
+    """Where a request comes from, if that can be said.
 
     `X-Forwarded-For` is believed only as far as our own proxies wrote it: from the right, skipping them, the first
     other address counts. Whatever stands further left anybody could have sent.
@@ -76,11 +139,7 @@ def caller(client: str, forwarded: Iterable[str], trusted: Sequence[Network]) ->
         if following is None:
             break
         address = following
-    if address is None:
-        return "unknown"
-    if isinstance(address, IPv6Address):
-        return str(IPv6Network((address, 64), strict=False))
-    return str(address)
+    return address
 
 
 def parsed(text: str) -> IPv4Address | IPv6Address | None:

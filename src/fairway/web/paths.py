@@ -20,6 +20,8 @@ ENCODED = re.compile(rb"%(?:2f|5c|00|25)", re.IGNORECASE)
 # In a log, wherever they stand: `//t/KEY/`, `/lab/t/KEY/` or a mount that is not ours are mistakes that people make.
 KEY_PLACE = re.compile(r"/t/+[^/]+")
 KEY = re.compile(r"fwy-[a-z]-[0-9A-Za-z]+", re.ASCII)
+# What programs ask, and no page is at.
+MACHINES = frozenset(("api", "health", "metrics", "static"))
 ROUTED = RESERVED_CHANNEL_NAMES - {"get"}
 # Longer ones are understood anew each time: strangers must not fill the memory with them.
 KEPT_LENGTH = 512
@@ -48,7 +50,8 @@ class Asked:
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
     """Where a request wants to go. `path` is without mount and key; `token` the key that was in it; `asked` is none
-    for what the router answers; what is not `lasting` is made anew for each request; `shown` is what a log may say.
+    for what the router answers, with a page where it is `paged`; what is not `lasting` is made anew for each request;
+    `shown` is what a log may say.
     Compared by identity, which is what makes it cheap as a key.
     """
 
@@ -56,6 +59,7 @@ class Place:
     token: str | None
     hiding: bool
     asked: Asked | None
+    paged: bool
     lasting: bool
     shown: str
 
@@ -72,7 +76,7 @@ def _place(path: str, raw: bytes, mount: str) -> Place:
     first = inside.lstrip("/").partition("/")[0]
     routed = not first or first in ROUTED
     asked = None if routed else understand(inside)
-    return Place(inside, token, hiding, asked, len(raw) <= KEPT_LENGTH, shown(inside))
+    return Place(inside, token, hiding, asked, routed and first not in MACHINES, len(raw) <= KEPT_LENGTH, shown(inside))
 
 
 def shown(path: str) -> str:

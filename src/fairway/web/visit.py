@@ -10,15 +10,18 @@ import itertools
 import re
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import structlog
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from fairway import errors, logs
 from fairway.web import credentials
+from fairway.web.cookies import Cookies
 from fairway.web.errors import INTERNAL, headers_for, problem, problem_body
 from fairway.web.metrics import Metrics
 from fairway.web.paths import Place, place
@@ -27,6 +30,7 @@ from fairway.web.reply import Reply
 
 log = structlog.get_logger("fairway.http")
 
+READING = ("GET", "HEAD")
 REQUEST_ID = re.compile(rb"[A-Za-z0-9-]{8,64}")
 
 
@@ -37,7 +41,7 @@ class Visit:
 
     __slots__ = ("headers", "id", "method", "page", "place", "route", "started", "token", "token_id")
 
-    def __init__(self, scope: Scope, mount: str) -> None:
+    def __init__(self, scope: Scope, mount: str, cookies: Cookies) -> None:
         self.started = time.perf_counter()
         sent = scope["headers"]
         headers: dict[bytes, bytes] = dict(sent)
@@ -49,14 +53,24 @@ class Visit:
         self.place: Place = place(path, scope.get("raw_path") or path.encode(), mount)
         # what a client says on purpose beats what its channel's address says
         self.token = credentials.in_headers(headers) or self.place.token
+        if self.token is None and b"cookie" in headers and self.takes_cookies:
+            self.token = cookies.session_in(sent)
         self.id = request_id(headers)
         self.route = "other"
         self.token_id: int | None = None
         self.page = False
 
     @property
+    def takes_cookies(self) -> bool:
+        """Whether a session counts here: for pages, and for reading a channel's files."""
+        return self.place.paged if self.place.asked is None else self.method in READING
+
+    @property
     def token_in_path(self) -> bool:
         return self.place.token is not None
+
+
+Refused = Callable[[Scope, Receive, errors.FairwayError], Awaitable[Response]]
 
 
 class Inner(Protocol):
@@ -70,19 +84,20 @@ class Inner(Protocol):
 
 
 class Visits:
-    """The outermost layer of the application."""
+    """The outermost layer of the application. `refused` makes the answer for an error of ours."""
 
-    def __init__(self, app: Inner, *, url: str, protection: Protection, metrics: Metrics) -> None:
-        self.app, self.protection, self.metrics = app, protection, metrics
+    def __init__(self, app: Inner, *, url: str, protection: Protection, metrics: Metrics, refused: Refused) -> None:
+        self.app, self.protection, self.metrics, self.refused = app, protection, metrics, refused
         self.line = logs.line()
         self.mount = urlsplit(url).path.rstrip("/")
+        self.cookies = Cookies(url)
         self.realm = url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        visit = Visit(scope, self.mount)
+        visit = Visit(scope, self.mount, self.cookies)
         reply = None
         if not visit.place.hiding:
             try:
@@ -99,7 +114,8 @@ class Visits:
 
     async def _slowly(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
         path = visit.place.path
-        scope = {**scope, "path": path, "raw_path": path.encode(), "root_path": "", "visit": visit}
+        # the state is this request's own: a server may hand the same one to all of them
+        scope = {**scope, "path": path, "raw_path": path.encode(), "root_path": "", "visit": visit, "state": {}}
         answer = Answer(send, visit, self.protection)
         logs.request_id.set(visit.id)  # a server runs each request in a context of its own
         try:
@@ -108,7 +124,7 @@ class Visits:
             else:
                 await self.app(scope, receive, answer)
         except errors.FairwayError as error:
-            await problem(error, realm=self.realm)(scope, receive, answer)
+            await (await self.refused(scope, receive, error))(scope, receive, answer)
         except Exception:
             log.exception("request.failed", route=visit.route)
             await self._failed(answer)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from fairway.registry import access, channels
+from fairway.registry import access, channels, trash
 from fairway.registry.access import Action
 from fairway.registry.actor import Role, Visibility
 from fairway.web.api.bodies import JsonRoute
@@ -62,6 +62,7 @@ def change_channel(app: App, actor: Who, channel: ChannelPath, body: ChannelChan
     change = channels.Change(
         visibility=None if body.visibility is None else Visibility(body.visibility),
         description=body.description,
+        readme=body.readme,
         allow_v3=body.allow_v3,
         allow_overwrite=body.allow_overwrite,
     )
@@ -72,11 +73,20 @@ def change_channel(app: App, actor: Who, channel: ChannelPath, body: ChannelChan
 
 @router.delete("/api/v1/channels/{channel}", status_code=204)
 def delete_channel(app: App, actor: Who, channel: ChannelPath) -> Response:
-    """Take a channel away from everybody. Its files are kept for some days before they are swept."""
+    """Take a channel away from everybody. For some days its owners can have it restored; then it is swept."""
     allow(app, actor, Action.MANAGE, channel)
     with app.database.write() as session:
         channels.delete_channel(session, actor, channel, now=app.now())
     return Response(status_code=204)
+
+
+@router.post("/api/v1/channels/{channel}/restore")
+def restore_channel(app: App, actor: Who, channel: ChannelPath) -> Channel:
+    """Give a channel back that was deleted some days ago at most, as it was; for its owners and administrators."""
+    access.require_known(actor)
+    with app.database.write() as session:
+        view = trash.restore_channel(session, actor, channel, now=app.now(), keep_ms=app.settings.keep_ms)
+    return Channel.of(view, app.settings.url)
 
 
 @router.get("/api/v1/channels/{channel}/members")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fairway.registry import search
 from fairway.registry.browse import FileView, PackageView
 from fairway.registry.channels import ChannelView
 
@@ -32,8 +33,13 @@ class NewChannel(Strict):
 class ChannelChange(Strict):
     visibility: VisibilityName | None = None
     description: Annotated[str | None, Field(max_length=1_000)] = None
+    readme: Annotated[str | None, Field(max_length=65_536, description="Markdown")] = None
     allow_v3: bool | None = None
     allow_overwrite: bool | None = None
+
+
+class Yank(Strict):
+    reason: Annotated[str, Field(max_length=500, description="One line that people read where the file was")]
 
 
 class NewMember(Strict):
@@ -53,9 +59,11 @@ class Channel(BaseModel):
     description: str
     allow_v3: bool
     allow_overwrite: bool
+    packages: int
     artifacts: int
     size: int
     created_at: datetime
+    updated_at: datetime
 
     @classmethod
     def of(cls, view: ChannelView, base: str) -> Channel:
@@ -66,9 +74,11 @@ class Channel(BaseModel):
             description=view.description,
             allow_v3=view.allow_v3,
             allow_overwrite=view.allow_overwrite,
+            packages=view.packages,
             artifacts=view.artifacts,
             size=view.size,
             created_at=moment(view.created_at),
+            updated_at=moment(view.updated_at),
         )
 
 
@@ -114,6 +124,8 @@ class File(BaseModel):
     size: int
     indexed_timestamp: int
     uploaded_by: str | None
+    yanked: bool
+    yank_reason: str | None
     deleted: bool
     downloads: int
 
@@ -131,6 +143,8 @@ class File(BaseModel):
             size=view.size,
             indexed_timestamp=view.indexed_timestamp,
             uploaded_by=view.uploaded_by,
+            yanked=view.yanked_at is not None,
+            yank_reason=view.yank_reason,
             deleted=view.deleted_at is not None,
             downloads=view.downloads,
         )
@@ -141,12 +155,45 @@ class PackageFiles(BaseModel):
     files: list[File]
 
 
+class Span(BaseModel):
+    """Some characters of a text: from `begin`, counted from 0, to before `end`."""
+
+    begin: int
+    end: int
+
+
 class Hit(BaseModel):
+    """`version` is the newest that is not yanked, empty if all are. `match` says how it was found, and `spans` where in
+    the name.
+    """
+
     channel: str
+    visibility: VisibilityName
     name: str
     version: str
     summary: str
+    license: str
+    platforms: list[str]
     downloads: int
+    updated_at: datetime
+    match: Literal["exact", "prefix", "word", "part", "near", "summary"]
+    spans: list[Span]
+
+    @classmethod
+    def of(cls, hit: search.Hit) -> Hit:
+        return cls(
+            channel=hit.channel,
+            visibility=hit.visibility.value,
+            name=hit.name,
+            version=hit.version,
+            summary=hit.summary,
+            license=hit.licence,
+            platforms=list(hit.platforms),
+            downloads=hit.downloads,
+            updated_at=moment(hit.updated_at),
+            match=hit.kind.name.lower(),  # type: ignore[arg-type]
+            spans=[Span(begin=begin, end=end) for begin, end in hit.spans],
+        )
 
 
 class Hits(BaseModel):

@@ -48,17 +48,25 @@ _turns: RunVar[asyncio.Semaphore] = RunVar("turns")
 
 
 async def admit(request: Request, channel: str) -> tuple[Actor, StagedFile]:
-    """Who uploads, if they may, and a place for the file. Before a byte of the body is read.
+    """Who uploads, if they may, and a place for the file, which is counted. Before a byte of the body is read.
 
-    What decides is mostly at hand, as it is for readers; the transaction at the end decides again, on the rows. Raises
-    as access.require does; RateLimited, Unavailable.
+    Raises as `entitle` does; RateLimited.
     """
-    try:
-        actor = permitted(request, channel, rows=False)
-    except Miss:
-        actor = await run_sync(partial(permitted, request, channel, rows=True))
+    actor = await entitle(request, channel)
+    # a key counts for itself; who is signed in, with however many browsers, once
+    limits_of(request).uploads.take(actor.token_id or f"user {actor.user_id}")
     app = app_of(request)
     return actor, app.staging.open(app.settings.max_file_size)
+
+
+async def entitle(request: Request, channel: str) -> Actor:
+    """Who uploads, if they may. What decides is mostly at hand, as it is for readers; the transaction at the end decides
+    again, on the rows. Raises as access.require does; Unavailable.
+    """
+    try:
+        return permitted(request, channel, rows=False)
+    except Miss:
+        return await run_sync(partial(permitted, request, channel, rows=True))
 
 
 def permitted(request: Request, channel: str, *, rows: bool) -> Actor:
@@ -68,22 +76,26 @@ def permitted(request: Request, channel: str, *, rows: bool) -> Actor:
     if app.lookup.away:
         # readers get what was last known; a body that cannot be published need not be sent
         raise Unavailable(UNCHANGED)
-    limits_of(request).uploads.take(actor.token_id)
     return actor
 
 
 def announced(request: Request, app: Fairway) -> None:
     """Refuse by Content-Length what would be refused anyway. Raises: TooLarge, Malformed, StorageFull."""
+    size = announced_size(request) or 0
+    # a multipart body is a little longer than its file
+    if size > app.settings.max_file_size + BUFFER:
+        raise TooLarge(f"The file is larger than {app.settings.max_file_size} bytes, which is the limit here.")
+    require_room(app, size)
+
+
+def announced_size(request: Request) -> int | None:
+    """The Content-Length, if there is one. Raises: Malformed."""
     text = request.headers.get("content-length")
     if text is None:
-        require_room(app, 0)
-        return
+        return None
     if not text.isdecimal():
         raise Malformed("The Content-Length is not a number.", code="body_length")
-    # a multipart body is a little longer than its file
-    if int(text) > app.settings.max_file_size + BUFFER:
-        raise TooLarge(f"The file is larger than {app.settings.max_file_size} bytes, which is the limit here.")
-    require_room(app, int(text))
+    return int(text)
 
 
 def require_room(app: Fairway, size: int) -> None:

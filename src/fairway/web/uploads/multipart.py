@@ -1,12 +1,13 @@
 """A streaming reader of multipart/form-data for uploads.
 
 Frameworks take a part without a file name for a text field and refuse it above a megabyte; and they spool a file on the
-event loop. Here the part is found by its field name, and its bytes go straight to the staged file.
+event loop. Here a form comes part by part as it arrives, and whoever reads it says where the bytes of each go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from email.message import Message
 
 from fastapi import Request
@@ -21,22 +22,33 @@ HEADERS_MAX = 8 << 10
 TEXT_MAX = 256 << 10
 
 
-class Form:
-    """One form: the field `file` goes to a staged file, every other field is kept as small text."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a part begins: the field it is of, the file name it gives, and its headers, their names in lower case."""
 
-    def __init__(self, content_type: str, into: Buffered) -> None:
+    field: str
+    filename: str | None
+    headers: dict[str, str]
+
+
+Event = Part | bytes | None
+"""A part begins, some of its bytes, or it ends."""
+
+
+class Parts:
+    """A form as it arrives, of at most `most` parts."""
+
+    def __init__(self, content_type: str, *, most: int = PARTS_MAX) -> None:
+        """Raises: Malformed: it says that it is no form."""
         kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
             raise Malformed("The body must be multipart/form-data with a boundary.", code="multipart_invalid")
-        self.fields: dict[str, bytearray] = {}
-        self.file: dict[str, str] | None = None  # the headers of the file's part, once it has begun
-        self._into = into
+        self.ended = False
         self._name = self._value = b""
         self._headers: dict[str, str] = {}
-        self._sink: Callable[[bytes], None] = self._nowhere
-        self._parts = 0
-        self._ended = False
+        self._parts, self._most = 0, most
+        self._events: list[Event] = []
         callbacks = {
             "on_part_begin": self._part_begin,
             "on_header_field": self._header_field,
@@ -44,27 +56,42 @@ class Form:
             "on_header_end": self._header_end,
             "on_headers_finished": self._headers_finished,
             "on_part_data": self._part_data,
+            "on_part_end": self._part_end,
             "on_end": self._end,
         }
         self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
 
-    async def read(self, request: Request) -> None:
-        """Raises: Malformed: this is no form we can read. TooLarge, StorageFull: as the staged file does."""
+    async def events(self, request: Request) -> AsyncIterator[Event]:
+        """What arrives, in order, also of a chunk that breaks off. Raises: Malformed: this is no form we can read, or it
+        stopped arriving.
+        """
+        async for chunk in chunks(request):
+            broken = self._feed(chunk)
+            arrived, self._events = self._events, []
+            for event in arrived:
+                yield event
+            if broken is not None:
+                raise broken
+
+    def require_end(self) -> None:
+        """Pass for a form that is complete. Raises: Malformed."""
+        if not self.ended:
+            raise Malformed("The form ended too early.", code="multipart_invalid")
+
+    def _feed(self, chunk: bytes) -> Malformed | None:
         try:
-            async for chunk in chunks(request):
-                self._parser.write(chunk)
-                await self._into.settle()
-            self._parser.finalize()
+            self._parser.write(chunk)
         except FormParserError:
-            raise Malformed("The multipart body is broken.", code="multipart_invalid") from None
-        if not self._ended or self.file is None:
-            raise Malformed("The form has no field 'file' that ends.", code="multipart_invalid")
+            return Malformed("The multipart body is broken.", code="multipart_invalid")
+        except Malformed as error:
+            return error
+        return None
 
     def _part_begin(self) -> None:
         self._parts += 1
         self._headers, self._name, self._value = {}, b"", b""
-        if self._parts > PARTS_MAX:
-            raise Malformed(f"The form has more than {PARTS_MAX} parts.", code="multipart_invalid")
+        if self._parts > self._most:
+            raise Malformed(f"The form has more than {self._most} parts.", code="multipart_invalid")
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
@@ -84,29 +111,55 @@ class Form:
 
     def _headers_finished(self) -> None:
         field, filename = disposition(self._headers.get("content-disposition", ""))
-        if field == "file":
-            if self.file is not None:
-                raise Malformed("The form has two fields 'file'.", code="multipart_invalid")
-            self.file = self._headers | ({"filename": filename} if filename else {})
-            self._sink = self._into.write
-            return
-        text = self.fields.setdefault(field, bytearray())
-
-        def keep(data: bytes) -> None:
-            text.extend(data)
-            if len(text) > TEXT_MAX:
-                raise Malformed(f"The field {field[:40]!r} is too long.", code="multipart_invalid")
-
-        self._sink = keep
+        self._events.append(Part(field, filename, self._headers))
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
-        self._sink(data[start:end])
+        self._events.append(data[start:end])
+
+    def _part_end(self) -> None:
+        self._events.append(None)
 
     def _end(self) -> None:
-        self._ended = True
+        self.ended = True
 
-    def _nowhere(self, data: bytes) -> None:
-        """Before the first part there is nothing to keep."""
+
+class Form:
+    """One form of a client: the field `file` goes to a staged file, every other field is kept as small text."""
+
+    def __init__(self, content_type: str, into: Buffered) -> None:
+        self.fields: dict[str, bytearray] = {}
+        self.file: dict[str, str] | None = None  # the headers of the file's part, once it has begun
+        self._into = into
+        self._parts = Parts(content_type)
+
+    async def read(self, request: Request) -> None:
+        """Raises: Malformed: this is no form we can read. TooLarge, StorageFull: as the staged file does."""
+        text: bytearray | None = None  # none: what arrives is of the file
+        async for event in self._parts.events(request):
+            if isinstance(event, Part):
+                text = self._begin(event)
+            elif event is not None and text is None:
+                self._into.write(event)
+                await self._into.settle()
+            elif event is not None and text is not None:
+                keep(text, event)
+        if not self._parts.ended or self.file is None:
+            raise Malformed("The form has no field 'file' that ends.", code="multipart_invalid")
+
+    def _begin(self, part: Part) -> bytearray | None:
+        if part.field != "file":
+            return self.fields.setdefault(part.field, bytearray())
+        if self.file is not None:
+            raise Malformed("The form has two fields 'file'.", code="multipart_invalid")
+        self.file = part.headers | ({"filename": part.filename} if part.filename else {})
+        return None
+
+
+def keep(text: bytearray, more: bytes, *, most: int = TEXT_MAX) -> None:
+    """Add to a field of small text. Raises: Malformed."""
+    text.extend(more)
+    if len(text) > most:
+        raise Malformed(f"A field of the form is longer than {most} bytes.", code="multipart_invalid")
 
 
 def disposition(header: str) -> tuple[str, str | None]:

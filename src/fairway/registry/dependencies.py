@@ -1,0 +1,205 @@
+"""What a version of a package asks for, and who asks for a package; by name, in one channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+from sqlalchemy import case, func, select
+from sqlalchemy.orm import Session, aliased
+
+from fairway.db.models import Artifact, Need, Package, Record, Subdir, Withheld
+from fairway.errors import NotFound
+from fairway.registry import listing, needs
+from fairway.registry.listing import Head, PackageRow, Sort
+from fairway.registry.packages import PackageHead, in_order
+from fairway.registry.paging import Page
+
+FILES_READ = 200
+"""How many files of a version are read for what it depends on, at most."""
+
+BYTES_READ = 1 << 20
+"""After so many bytes of their records, no more files are read: each may have 64 KiB."""
+
+SPECS_SHOWN = 500
+"""How many specs of a kind are shown."""
+
+AT_ONCE = 4  # records that are fetched together
+
+TOGETHER = (
+    (Record.subdir_id == Artifact.subdir_id)
+    & (Record.section == Artifact.section)
+    & (Record.name == Artifact.name)
+    & (Record.filename == Artifact.filename)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A match spec of a version. `platforms` says which of its subdirs have it; empty: all. `here` if this channel has
+    a package of that name, and `newest` which version of it.
+    """
+
+    spec: str
+    name: str
+    platforms: tuple[str, ...]
+    here: bool
+    newest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """What a version asks for. `run_exports` maps weak, strong, weak_constrains, strong_constrains and noarch to specs
+    that it gives to what is built with it. `virtual` are those of the system (`__glibc`). `left_out` says of how many specs
+    of a kind there are more than are shown; `more` if there are more files than were read.
+    """
+
+    version: str
+    platforms: tuple[str, ...]
+    depends: tuple[Requirement, ...]
+    constrains: tuple[Requirement, ...]
+    virtual: tuple[Requirement, ...]
+    run_exports: Mapping[str, tuple[Requirement, ...]] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    more: bool = False
+
+
+@dataclass(slots=True)
+class Said:
+    """What the files of a version say: `{kind: {spec: subdirs}}`."""
+
+    version: str = ""
+    platforms: set[str] = field(default_factory=set)
+    specs: dict[str, dict[str, set[str]]] = field(default_factory=dict)
+    files: int = 0
+    size: int = 0
+
+    def add(self, subdir: str, record: bytes, exports: bytes) -> None:
+        said = orjson.loads(record)
+        kinds = {"depends": said.get("depends"), "constrains": said.get("constrains"), **orjson.loads(exports)}
+        for kind, specs in kinds.items():
+            for spec in specs if isinstance(specs, list) else ():
+                # virtual ones are shown by themselves
+                shown = "virtual" if kind == "depends" and str(spec).lstrip().startswith("__") else kind
+                self.specs.setdefault(shown, {}).setdefault(str(spec), set()).add(subdir)
+        self.platforms.add(subdir)
+        self.files += 1
+        self.size += len(record) + len(exports)
+
+
+def dependencies(session: Session, head: Head, package: PackageHead, version: str | None = None) -> Dependencies:
+    """What a version asks for, yanked ones too: the newest unless another is named, of those in the index if there are
+    any. Two statements. Raises: NotFound.
+    """
+    said, more = said_by(session, package, version or package.version)
+    if not said.files:
+        raise NotFound(f"There is no version {version} of {package.name} in {head.name}.")
+    names = {spec: name_in(spec) for specs in said.specs.values() for spec in specs}
+    shown, left_out = {}, {}
+    for kind, specs in said.specs.items():
+        shown[kind] = sorted(specs, key=lambda spec: (names[spec], spec))[:SPECS_SHOWN]
+        if len(specs) > SPECS_SHOWN:
+            left_out[kind] = len(specs) - SPECS_SHOWN
+    here = listing.packages_of(session, head.id, {names[spec] for specs in shown.values() for spec in specs})
+    found = {
+        kind: tuple(
+            Requirement(
+                spec=spec,
+                name=names[spec],
+                platforms=() if where[spec] == said.platforms else in_order(where[spec]),
+                here=names[spec] in here,
+                newest=here.get(names[spec], ""),
+            )
+            for spec in specs
+        )
+        for kind, specs in shown.items()
+        for where in (said.specs[kind],)
+    }
+    return Dependencies(
+        version=said.version,
+        platforms=in_order(said.platforms),
+        depends=found.pop("depends", ()),
+        constrains=found.pop("constrains", ()),
+        virtual=found.pop("virtual", ()),
+        run_exports=dict(sorted(found.items())),
+        left_out=left_out,
+        more=more,
+    )
+
+
+def said_by(session: Session, package: PackageHead, version: str) -> tuple[Said, bool]:
+    """What the files of a version say, as far as they are read, and whether there are more; with no version the newest."""
+    mine = (Artifact.package_id == package.id, Artifact.deleted_at.is_(None))
+    other = aliased(Artifact)
+    newest = select(func.max(other.version_key)).where(other.package_id == package.id, other.deleted_at.is_(None))
+    wanted = Artifact.version == version if version else Artifact.version_key == newest.scalar_subquery()
+    # chosen without their records: these would be sorted too
+    chosen = (
+        select(Artifact.id)
+        .where(*mine, wanted)
+        .order_by(Artifact.build_number.desc(), Artifact.id.desc())
+        .limit(FILES_READ + 1)
+        .subquery()
+    )
+    query = (
+        select(
+            Artifact.version,
+            Subdir.name,
+            func.coalesce(Record.record, Withheld.record, b"{}"),
+            func.coalesce(case((Record.record.is_not(None), Record.run_exports), else_=Withheld.run_exports), b"{}"),
+        )
+        .select_from(chosen)
+        .join(Artifact, Artifact.id == chosen.c.id)
+        .join(Subdir, Subdir.id == Artifact.subdir_id)
+        .outerjoin(Record, TOGETHER)
+        .outerjoin(Withheld, Withheld.artifact_id == Artifact.id)
+    )
+    said = Said()
+    with session.execute(query.execution_options(yield_per=AT_ONCE, stream_results=True)) as rows:
+        for found, subdir, record, exports in rows:
+            if said.files == FILES_READ or said.size > BYTES_READ:
+                return said, True
+            said.version = found
+            said.add(subdir, record, exports)
+    return said, False
+
+
+def name_in(spec: str) -> str:
+    """The name a match spec begins with; of what cannot be read, the text."""
+    virtual = spec.lstrip().startswith("__")
+    found = needs.NAME.match(spec.lstrip()[2:] if virtual else spec)
+    return spec if found is None else "__" * virtual + found[1].lower()
+
+
+def needed(session: Session, head: Head, package: PackageHead, *, limit: int) -> list[tuple[str, bool]]:
+    """The names that the newest version depends on, and whether this channel has them. One statement."""
+    here = (Package.channel_id == head.id) & (Package.name == Need.name) & (Package.live > 0)
+    query = (
+        select(Need.name, Package.id.is_not(None))
+        .outerjoin(Package, here)
+        .where(Need.package_id == package.id, ~Need.name.startswith("__", autoescape=True))
+        .order_by(Need.name)
+        .limit(limit)
+    )
+    return [(name, found) for name, found in session.execute(query)]
+
+
+def dependents(
+    session: Session, head: Head, name: str, *, sort: Sort = Sort.NAME, cursor: str = "", limit: int = 50, now: int
+) -> Page[PackageRow]:
+    """The packages of this channel whose newest version depends on the package of this name. Two statements. Raises:
+    Malformed (cursor).
+    """
+    query = (
+        select(*listing.ROW)
+        .join(Need, Need.package_id == Package.id)
+        .where(Need.name == name, Package.channel_id == head.id, Package.live > 0)
+    )
+    return listing.rows_page(session, query, head, sort, cursor=cursor, limit=limit, now=now)
+
+
+def count_dependents(session: Session, head: Head, name: str) -> int:
+    """One statement."""
+    query = select(func.count()).select_from(Need).join(Package, Package.id == Need.package_id)
+    return session.scalar(query.where(Need.name == name, Package.channel_id == head.id, Package.live > 0)) or 0

@@ -1,0 +1,86 @@
+"""Which packages a package's newest version depends on, so that pages can say who depends on one. By name alone: what
+of it a solver would take is for the solver to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import orjson
+from sqlalchemy import Table, bindparam, delete, insert, select
+from sqlalchemy.orm import Session
+
+from fairway.db import quick
+from fairway.db.models import Artifact, Need, Package, Record
+from fairway.registry import sweep
+
+# A channel may stand in front; virtual packages (`__glibc`) are in no channel.
+NAME = re.compile(r"\s*(?:[a-z0-9_./-]+::)?(?!__)([a-z0-9_][a-z0-9_.-]*)", re.ASCII | re.IGNORECASE)
+
+TABLE = cast("Table", Need.__table__)
+HAVE = select(Need.package_id, Need.name).where(Need.package_id.in_(bindparam("ids", expanding=True)))
+ADD = insert(TABLE)
+NEWEST = (
+    select(Record.record)
+    .select_from(Artifact)
+    .join(Package, (Package.id == Artifact.package_id) & (Package.version_key == Artifact.version_key))
+    .join(
+        Record,
+        (Record.subdir_id == Artifact.subdir_id)
+        & (Record.section == Artifact.section)
+        & (Record.name == Artifact.name)
+        & (Record.filename == Artifact.filename),
+    )
+    .where(Artifact.package_id == bindparam("package"))
+)
+DROP = delete(TABLE).where(TABLE.c.package_id == bindparam("owner"), TABLE.c.name == bindparam("needed"))
+
+
+def names_in(record: Mapping[str, Any]) -> set[str]:
+    """The names in a record's `depends`."""
+    found = (NAME.match(spec) for spec in record.get("depends") or () if isinstance(spec, str))
+    return {match[1].lower() for match in found if match}
+
+
+def write(
+    session: Session,
+    *,
+    fresh: Mapping[int, Iterable[str]] | None = None,
+    exactly: Mapping[int, set[str]] | None = None,
+    also: Mapping[int, set[str]] | None = None,
+) -> None:
+    """The needs of packages, by their ids: of `fresh` ones, which have none; all that others have from now on; what is
+    added to what they have. What is so already, as nearly always, is only looked at.
+    """
+    run = quick.of(session)
+    exactly, also = exactly or {}, also or {}
+    add = [
+        {"package_id": package_id, "name": name}
+        for package_id, names in (fresh or {}).items()
+        for name in sorted(names)
+    ]
+    have: dict[int, set[str]] = {}
+    for ids in sweep.batched([*exactly, *also]):
+        for package_id, name in run.execute(HAVE, {"ids": ids}):
+            have.setdefault(package_id, set()).add(name)
+    drop = []
+    for package_id, names in [*exactly.items(), *also.items()]:
+        before = have.get(package_id, set())
+        add += [{"package_id": package_id, "name": name} for name in sorted(names - before)]
+        if package_id in exactly:
+            drop += [{"owner": package_id, "needed": name} for name in sorted(before - names)]
+    run.each(DROP, drop)
+    run.each(ADD, add)
+
+
+def refresh(session: Session, package_ids: Iterable[int]) -> None:
+    """Read what the newest versions of some packages need off their records, where a file of one was taken away or
+    changed.
+    """
+    run = quick.of(session)
+    for package_id in sorted(set(package_ids)):
+        records = run.execute(NEWEST, {"package": package_id})
+        names = set().union(*(names_in(orjson.loads(record)) for (record,) in records))
+        write(session, exactly={package_id: names})

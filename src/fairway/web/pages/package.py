@@ -1,0 +1,355 @@
+"""The pages of a package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from sqlalchemy.orm import Session
+
+from fairway.errors import NotFound
+from fairway.registry import contents, dependencies, listing
+from fairway.registry import packages as registry
+from fairway.registry.access import Action
+from fairway.registry.actor import Actor, Visibility
+from fairway.registry.browse import FileView
+from fairway.registry.dependencies import Dependencies, Requirement
+from fairway.registry.listing import Head
+from fairway.registry.packages import Event, Matrix, PackageHead
+from fairway.registry.paging import CURSOR_MAX
+from fairway.web.deps import App, Visitor
+from fairway.web.pages import clients, links, markdown
+from fairway.web.pages.channel import DAYS, dated, entered
+from fairway.web.pages.forms import PageRoute
+from fairway.web.pages.render import page
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+SHOWN = 50
+CHOICES = 400  # versions and files that a field offers
+NEEDS_SHOWN = 24
+ABOUT_SHOWN = 40
+
+Cursor = Annotated[str, Query(max_length=CURSOR_MAX)]
+Short = Annotated[str, Query(max_length=300)]
+PACKAGE = "/channels/{channel}/packages/{name}"
+
+LINKS = {
+    "home": "Homepage",
+    "documentation": "Documentation",
+    "source": "Source",
+    "doc_source": "Source of the documentation",
+    "source_archive": "Source archive",
+}
+GROUPS = {
+    "depends": ("Depends on", "Installed with it, in a version that fits."),
+    "virtual": ("Needs of the machine", "Virtual packages: what the machine has to be or have."),
+    "constrains": ("Constrains", "Not installed with it; but if it is there, in a version that fits."),
+}
+EXPORTS = {
+    "weak": "What is built with it (as host) will depend on these.",
+    "strong": "What is built with it (as build or host) will depend on these.",
+    "noarch": "What is built with it and runs anywhere will depend on these.",
+    "weak_constrains": "What is built with it (as host) will be constrained by these.",
+    "strong_constrains": "What is built with it (as build or host) will be constrained by these.",
+}
+WORDS = {
+    "artifact.publish": "published",
+    "artifact.replace": "replaced",
+    "artifact.delete": "deleted",
+    "artifact.undelete": "restored",
+    "artifact.yank": "yanked",
+    "artifact.unyank": "put back",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Some of what a version asks for, under one heading."""
+
+    title: str
+    about: str
+    needs: Sequence[Requirement]
+    left_out: int  # how many more there are
+
+
+def opened(app: App, session: Session, actor: Actor, channel: str, name: str) -> tuple[Head, PackageHead]:
+    """The channel and the package, for who may read them. Raises as access.require does, NotFound."""
+    head = entered(app, session, actor, channel)
+    return head, registry.show(session, head, name)
+
+
+def framed(request: Request, head: Head, package: PackageHead) -> dict[str, Any]:
+    """What every page of a package shows."""
+    at = links.package(request, head.name, package.name)
+    tabs: list[tuple[str, str, str, int | None]] = [("overview", "Overview", at, None)]
+    tabs += [
+        (key, text, f"{at}/{key}", package.files if key == "files" else None)
+        for key, text in (
+            ("versions", "Versions"),
+            ("files", "Files"),
+            ("dependencies", "Dependencies"),
+            ("dependents", "Dependents"),
+            ("contents", "Contents"),
+            ("recipe", "Recipe and about"),
+            ("statistics", "Statistics"),
+            ("history", "History"),
+        )
+    ]
+    return {"head": head, "package": package, "at": at, "tabs": tabs, "may_change": head.may(Action.YANK)}
+
+
+@router.get(PACKAGE)
+def overview(request: Request, app: App, actor: Visitor, channel: str, name: str, version: Short = "") -> Response:
+    """What it is, and how it is installed."""
+    with app.database.read() as session:
+        head, package = opened(app, session, actor, channel, name)
+        recent = listing.package_days(session, [package.id], now=app.now())[package.id]
+        versions = registry.versions(session, package)
+        needs = [] if version else dependencies.needed(session, head, package, limit=NEEDS_SHOWN + 1)
+    if version and version not in versions:
+        raise NotFound(f"There is no version {version[:80]} of {name} in {channel}.")
+    address = f"{app.settings.url}/{head.name}"
+    private = head.visibility is not Visibility.PUBLIC
+    return page(
+        request,
+        "package/overview.html",
+        **framed(request, head, package),
+        recent=recent,
+        version=version,
+        versions=[one for one, reason in versions.items() if one == version or reason is None][:CHOICES],
+        yanked=versions.get(version),
+        needs=needs[:NEEDS_SHOWN],
+        more_needs=len(needs) > NEEDS_SHOWN,
+        install=clients.install(package.name, version or None, [address], private=private),
+        description=markdown.render(package.description) if package.description else "",
+        references=[(LINKS[key], address) for key, address in package.links.items() if key in LINKS],
+    )
+
+
+@router.get(f"{PACKAGE}/versions")
+def versions(request: Request, app: App, actor: Visitor, channel: str, name: str, cursor: Cursor = "") -> Response:
+    """Versions by platforms."""
+    with app.database.read() as session:
+        head, package = opened(app, session, actor, channel, name)
+        found = registry.matrix(session, package, cursor=cursor, limit=SHOWN)
+    frame = framed(request, head, package)
+    return page(
+        request,
+        "package/versions.html",
+        **frame,
+        rows=found.versions.items,
+        matrix=drawn(found, frame["at"], package.version),
+        **links.turns(request, found.versions),
+    )
+
+
+def drawn(found: Matrix, at: str, newest: str) -> dict[str, Any]:
+    """A matrix as the template takes it."""
+    rows, cells = [], {}
+    for row in found.versions.items:
+        mark = None
+        if row.version == newest:
+            mark = ("newest", "good")
+        elif row.yanked:
+            mark = ("yanked", "warn")
+        elif row.deleted:
+            mark = ("deleted", "bad")
+        href = f"{at}/files?{urlencode({'version': row.version})}"
+        rows.append((row.version, href, mark))
+        for subdir, cell in row.cells.items():
+            parts = ((cell.files, ""), (cell.yanked, " yanked"), (cell.deleted, " deleted"))
+            words = ", ".join(f"{count}{word}" for count, word in parts if count)
+            there = f"{at}/files?{urlencode({'version': row.version, 'platform': subdir})}"
+            cells[row.version, subdir] = (str(cell.files) if cell.files else words, there, words)
+    return {"rows": rows, "columns": found.platforms, "cells": cells}
+
+
+@router.get(f"{PACKAGE}/files")
+def files(
+    request: Request,
+    app: App,
+    actor: Visitor,
+    channel: str,
+    name: str,
+    version: Short = "",
+    platform: Short = "",
+    cursor: Cursor = "",
+) -> Response:
+    """Every file, with its hashes."""
+    with app.database.read() as session:
+        head, package = opened(app, session, actor, channel, name)
+        found = registry.files(
+            session, package, version=version or None, subdir=platform or None, cursor=cursor, limit=SHOWN
+        )
+        known = list(registry.versions(session, package))
+    return page(
+        request,
+        "package/files.html",
+        **framed(request, head, package),
+        files=found.items,
+        versions=known[:CHOICES],
+        asked={"version": version, "platform": platform},
+        **links.turns(request, found),
+    )
+
+
+@router.get(f"{PACKAGE}/dependencies")
+def requirements(request: Request, app: App, actor: Visitor, channel: str, name: str, version: Short = "") -> Response:
+    """What a version needs, and what of that is here."""
+    with app.database.read() as session:
+        head, package = opened(app, session, actor, channel, name)
+        found = dependencies.dependencies(session, head, package, version or None)
+        known = list(registry.versions(session, package))
+    return page(
+        request,
+        "package/dependencies.html",
+        **framed(request, head, package),
+        found=found,
+        groups=grouped(found),
+        versions=known[:CHOICES],
+    )
+
+
+def grouped(found: Dependencies) -> list[Group]:
+    every: Mapping[str, Sequence[Requirement]] = {
+        "depends": found.depends,
+        "virtual": found.virtual,
+        "constrains": found.constrains,
+    }
+    left_out = found.left_out
+    groups = [Group(*GROUPS[kind], needs, left_out.get(kind, 0)) for kind, needs in every.items() if needs]
+    for kind, needs in found.run_exports.items():
+        title = f"Run exports, {kind.replace('_', ' ')}"
+        about = EXPORTS.get(kind, "Given to what is built with it.")
+        groups.append(Group(title, about, needs, left_out.get(kind, 0)))
+    return groups
+
+
+@router.get(f"{PACKAGE}/dependents")
+def dependents(request: Request, app: App, actor: Visitor, channel: str, name: str, cursor: Cursor = "") -> Response:
+    """The packages of the channel that depend on this one."""
+    with app.database.read() as session:
+        head, package = opened(app, session, actor, channel, name)
+        found = dependencies.dependents(session, head, package.name, cursor=cursor, limit=SHOWN, now=app.now())
+    return page(
+        request,
+        "package/dependents.html",
+        **framed(request, head, package),
+        dependents=found.items,
+        **links.turns(request, found),
+    )
+
+
+@router.get(f"{PACKAGE}/contents")
+def inside(
+    request: Request,
+    app: App,
+    actor: Visitor,
+    channel: str,
+    name: str,
+    file: Short = "",
+    folder: Annotated[str, Query(max_length=4096)] = "",
+    cursor: Cursor = "",
+) -> Response:
+    """What is in a file's archive, one folder at a time."""
+    with app.database.read() as session:
+        head, package = opened(app, session, actor, channel, name)
+        known = registry.files(session, package, deleted=False, limit=CHOICES).items
+        chosen = chosen_file(session, package, known, file)
+        found = contents.contents(session, chosen, folder=folder, cursor=cursor)
+    return page(
+        request,
+        "package/contents.html",
+        **framed(request, head, package),
+        contents=found,
+        files=[f"{one.subdir}/{one.filename}" for one in known],
+        place=f"{chosen.subdir}/{chosen.filename}",
+        go=lambda folder: links.here(request, folder=folder, cursor=None),
+        up=links.here(request, folder=found.folder.rpartition("/")[0], cursor=None),
+        next=None if found.cursor is None else links.here(request, cursor=found.cursor),
+    )
+
+
+def chosen_file(session: Session, package: PackageHead, known: Sequence[FileView], wanted: str) -> FileView:
+    """The file that is asked for, or the newest. Raises: NotFound."""
+    if not wanted and known:
+        return next((one for one in known if one.listed), known[0])
+    subdir, _, filename = wanted.partition("/")
+    for one in known:
+        if (one.subdir, one.filename) == (subdir, filename):
+            return one
+    return registry.one_file(session, package, subdir, filename)
+
+
+@router.get(f"{PACKAGE}/recipe")
+def recipe(request: Request, app: App, actor: Visitor, channel: str, name: str, file: Short = "") -> Response:
+    """How it was made, and what it says of itself."""
+    with app.database.read() as session:
+        head, package = opened(app, session, actor, channel, name)
+        known = registry.files(session, package, deleted=False, limit=CHOICES).items
+        chosen = chosen_file(session, package, known, file)
+        found = registry.about(session, chosen)
+    about = [(key, said(value)) for key, value in sorted(found.about.items()) if value not in (None, "", [], {})]
+    return page(
+        request,
+        "package/recipe.html",
+        **framed(request, head, package),
+        files=[f"{one.subdir}/{one.filename}" for one in known],
+        place=f"{chosen.subdir}/{chosen.filename}",
+        recipe=found.recipe,
+        about=about[:ABOUT_SHOWN],
+        licences=found.licences,
+    )
+
+
+def said(value: object) -> str:
+    """A value of about.json, in words."""
+    if isinstance(value, list):
+        return ", ".join(said(one) for one in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {said(one)}" for key, one in value.items())
+    return str(value)
+
+
+@router.get(f"{PACKAGE}/statistics")
+def downloads(
+    request: Request, app: App, actor: Visitor, channel: str, name: str, days: Annotated[int, Query(ge=1, le=365)] = 30
+) -> Response:
+    """Downloads by day, version and platform."""
+    with app.database.read() as session:
+        head, package = opened(app, session, actor, channel, name)
+        found = registry.show_statistics(session, package, days=days, now=app.now())
+    return page(
+        request,
+        "package/statistics.html",
+        **framed(request, head, package),
+        by_day=dated(found.first_day, found.days),
+        by_version=[(one.version, one.downloads) for one in found.versions[:SHOWN]],
+        by_platform=list(found.platforms.items()),
+        days=days,
+        choices=DAYS,
+    )
+
+
+@router.get(f"{PACKAGE}/history")
+def history(request: Request, app: App, actor: Visitor, channel: str, name: str, cursor: Cursor = "") -> Response:
+    """What was done to its files, and by whom."""
+    with app.database.read() as session:
+        head, package = opened(app, session, actor, channel, name)
+        found = registry.history(session, package, cursor=cursor, limit=SHOWN)
+    return page(
+        request,
+        "package/history.html",
+        **framed(request, head, package),
+        events=[(event, words(event), str(event.details.get("reason") or "")) for event in found.items],
+        **links.turns(request, found),
+    )
+
+
+def words(event: Event) -> str:
+    return WORDS.get(event.action, event.action.partition(".")[2] or event.action)
