@@ -310,6 +310,15 @@ class Artifact(Base):
     purged_at: Mapped[int | None]  # the bytes are gone too
 
 
+# how a file and its record in the index find each other
+ITS_RECORD = (
+    (Record.subdir_id == Artifact.subdir_id)
+    & (Record.section == Artifact.section)
+    & (Record.name == Artifact.name)
+    & (Record.filename == Artifact.filename)
+)
+
+
 class Detail(Base):
     """What the pages show of a file and the index does not need; kept apart so that scanning artifacts stays cheap."""
 

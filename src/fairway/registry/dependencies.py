@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session, aliased
 
-from fairway.db.models import Artifact, Need, Package, Record, Subdir, Withheld
+from fairway.db.models import ITS_RECORD, Artifact, Need, Package, Record, Subdir, Withheld
 from fairway.errors import NotFound
 from fairway.registry import listing, needs
 from fairway.registry.listing import Head, PackageRow, Sort
@@ -26,13 +26,6 @@ SPECS_SHOWN = 500
 """How many specs of a kind are shown."""
 
 AT_ONCE = 4  # records that are fetched together
-
-TOGETHER = (
-    (Record.subdir_id == Artifact.subdir_id)
-    & (Record.section == Artifact.section)
-    & (Record.name == Artifact.name)
-    & (Record.filename == Artifact.filename)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +145,7 @@ def said_by(session: Session, package: PackageHead, version: str) -> tuple[Said,
         .select_from(chosen)
         .join(Artifact, Artifact.id == chosen.c.id)
         .join(Subdir, Subdir.id == Artifact.subdir_id)
-        .outerjoin(Record, TOGETHER)
+        .outerjoin(Record, ITS_RECORD)
         .outerjoin(Withheld, Withheld.artifact_id == Artifact.id)
     )
     said = Said()

@@ -25,7 +25,7 @@ from fairway.conda.record import Section
 from fairway.conda.repodata import key_of
 from fairway.conda.shards import decompressed
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Channel, Pointer, Record, Shard, ShardBytes, Subdir, Withheld
+from fairway.db.models import ITS_RECORD, Artifact, Channel, Pointer, Record, Shard, ShardBytes, Subdir, Withheld
 from fairway.errors import BlobMissing
 from fairway.registry import flat, sweep, tally
 from fairway.registry.tally import LISTED
@@ -113,16 +113,10 @@ def check_records(database: Database) -> Iterator[Finding]:
     """Each file that belongs into the index has its record there, and each record its file; each yanked one has its
     record kept, for when it comes back.
     """
-    together = (
-        (Record.subdir_id == Artifact.subdir_id)
-        & (Record.section == Artifact.section)
-        & (Record.name == Artifact.name)
-        & (Record.filename == Artifact.filename)
-    )
     here = select(Subdir.id).join(Channel, Channel.id == Subdir.channel_id).where(Channel.deleted_at.is_(None))
-    missing = select(Artifact.filename).outerjoin(Record, together).where(LISTED, Record.filename.is_(None))
+    missing = select(Artifact.filename).outerjoin(Record, ITS_RECORD).where(LISTED, Record.filename.is_(None))
     missing = missing.where(Artifact.subdir_id.in_(here))
-    extra = select(Record.filename).outerjoin(Artifact, together & LISTED).where(Artifact.id.is_(None))
+    extra = select(Record.filename).outerjoin(Artifact, ITS_RECORD & LISTED).where(Artifact.id.is_(None))
     extra = extra.where(Record.subdir_id.in_(here))
     kept = select(Withheld.artifact_id)
     yanked = (Artifact.yanked_at.is_not(None), Artifact.deleted_at.is_(None), Artifact.subdir_id.in_(here))

@@ -13,7 +13,7 @@ from sqlalchemy import Table, bindparam, delete, insert, select
 from sqlalchemy.orm import Session
 
 from fairway.db import quick
-from fairway.db.models import Artifact, Need, Package, Record
+from fairway.db.models import ITS_RECORD, Artifact, Need, Package, Record
 from fairway.registry import sweep
 
 # A channel may stand in front; virtual packages (`__glibc`) are in no channel.
@@ -26,13 +26,7 @@ NEWEST = (
     select(Record.record)
     .select_from(Artifact)
     .join(Package, (Package.id == Artifact.package_id) & (Package.version_key == Artifact.version_key))
-    .join(
-        Record,
-        (Record.subdir_id == Artifact.subdir_id)
-        & (Record.section == Artifact.section)
-        & (Record.name == Artifact.name)
-        & (Record.filename == Artifact.filename),
-    )
+    .join(Record, ITS_RECORD)
     .where(Artifact.package_id == bindparam("package"))
 )
 DROP = delete(TABLE).where(TABLE.c.package_id == bindparam("owner"), TABLE.c.name == bindparam("needed"))

@@ -15,7 +15,18 @@ import orjson
 from sqlalchemy import Table, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from fairway.db.models import Artifact, Channel, ChannelDay, Download, Need, Package, PackageDay, Record, Subdir
+from fairway.db.models import (
+    ITS_RECORD,
+    Artifact,
+    Channel,
+    ChannelDay,
+    Download,
+    Need,
+    Package,
+    PackageDay,
+    Record,
+    Subdir,
+)
 from fairway.registry import audit, channels, needs, sweep, withdraw
 from fairway.registry.actor import CONSOLE
 from fairway.registry.rows import bits_of
@@ -106,7 +117,7 @@ def listings(session: Session) -> Iterator[tuple[int, str]]:
 
 def needed(session: Session, package_ids: Iterable[int]) -> Iterator[tuple[int, str]]:
     """What packages are said to need is what the records of their newest version say."""
-    query = select(Artifact.package_id, Record.record).join(Record, withdraw.TOGETHER)
+    query = select(Artifact.package_id, Record.record).join(Record, ITS_RECORD)
     query = query.join(Package, (Package.id == Artifact.package_id) & (Package.version_key == Artifact.version_key))
     for ids in sweep.batched(package_ids):
         said: dict[int, set[str]] = {}
