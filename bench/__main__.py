@@ -11,7 +11,22 @@ from pathlib import Path
 from bench import report
 from bench.client import ROOT
 from bench.context import Context
-from bench.suites import big, busy, crowd, download, get, growth, index, local, memory, pages, solvable, solve, upload
+from bench.suites import (
+    big,
+    busy,
+    crowd,
+    download,
+    get,
+    growth,
+    index,
+    local,
+    memory,
+    page,
+    pages,
+    solvable,
+    solve,
+    upload,
+)
 
 BENCHES = {
     "upload": upload.run,
@@ -24,6 +39,7 @@ BENCHES = {
     "busy": busy.run,
     "crowd": crowd.run,
     "big": big.run,
+    "page": page.run,
     "memory": memory.run,
     "pages": pages.run,
     "solve": solve.run,
@@ -34,7 +50,9 @@ DOCUMENT = ROOT / "docs" / "performance.md"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="./dev bench", description="Measure Fairway beside its peers.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHES)}; all by default")
-    parser.add_argument("--size", nargs="+", type=int, metavar="N", help="records (or MB for big) instead of the usual")
+    parser.add_argument(
+        "--size", nargs="+", type=int, metavar="N", help="records (or MB for big and page) instead of the usual"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often each measurement is repeated")
     parser.add_argument("--seconds", type=float, default=3.0, help="how long one measurement takes at most")
     parser.add_argument("--write", action="store_true", help=f"put the tables into {DOCUMENT.relative_to(ROOT)}")

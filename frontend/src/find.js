@@ -92,10 +92,11 @@ document.addEventListener("keydown", (event) => {
   if (event.target.closest?.("input, textarea, select, [contenteditable], dialog")) return;
   const boxes = [...document.querySelectorAll("[data-find]")].filter((each) => each.checkVisibility());
   const first = boxes.find((each) => each.classList.contains("find-large")) ?? boxes[0];
-  if (first) {
+  const input = first ? inputOf(first) : document.querySelector("main input[type=search]");
+  if (input) {
     event.preventDefault();
-    inputOf(first).focus();
-    inputOf(first).select();
+    input.focus();
+    input.select();
   }
 });
 

@@ -48,7 +48,7 @@ PAGES = (
         OWN,
     )
     | dict.fromkeys(
-        ("/admin", "/admin/users", "/admin/users?q=nobody-is-called-that", "/admin/users/tomas/suspend", "/admin/channels",
+        ("/admin", "/admin/users", "/admin/users?q=nobody-is-called-that", "/admin/users/tomas/suspend", "/admin/invitations", "/admin/invitations/new", "/admin/channels",
          "/admin/channels/saltmarsh/quota", "/admin/trash", "/admin/storage", "/admin/jobs", "/admin/audit", "/admin/settings"),
         ADMIN,
     )

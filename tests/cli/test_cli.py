@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, func, select, update
 
+from fairway.db.models import Audit, Channel, Package
 from tests.support.builders import conda_package, tar_bz2_package
 
 KEY = re.compile(r"fwy-u-[0-9A-Za-z]{38}")
@@ -241,6 +243,25 @@ def test_fsck_says_what_is_broken_and_repairs_an_index_when_asked(cli, tmp_path)
     done = cli("fsck", "--repair")
     assert (done.status, done.stdout) == (0, "Rows, files and index agree.\n")
     assert repodata.exists()
+
+
+def test_fsck_counts_anew_when_asked(cli, tmp_path, database_url):
+    cli("upload", "lab", write(tmp_path, conda_package()), "--local")
+    cli("reindex", "lab")
+    engine = create_engine(database_url)
+    with engine.begin() as rows:
+        rows.execute(update(Package).values(live=7, downloads=3))
+        rows.execute(update(Channel).values(packages=9))
+        audited = rows.scalar(select(func.count()).select_from(Audit))
+    done = cli("fsck", "--json")
+    assert (done.status, {one["where"] for one in done.json}) == (1, {"lab", "lab/demo"})
+    done = cli("fsck", "--repair")
+    assert (done.status, done.stdout) == (0, "Rows, files and index agree.\n")
+    with engine.begin() as rows:
+        assert rows.execute(select(Package.live, Package.downloads)).all() == [(1, 0)]
+        # and nothing else was done
+        assert rows.scalar(select(func.count()).select_from(Audit)) == audited + 1
+    engine.dispose()
 
 
 def test_backup_says_which_files_are_not_in_it(cli, tmp_path):

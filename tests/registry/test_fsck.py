@@ -5,13 +5,27 @@ import json
 import tracemalloc
 
 import pytest
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, literal, select, update
 
 from fairway.blobs import keys
 from fairway.conda.shards import compressed
-from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Shard, ShardBytes, Subdir, Withheld
-from fairway.registry import flat, fsck, index, withdraw
+from fairway.db.models import (
+    Artifact,
+    Channel,
+    ChannelDay,
+    Need,
+    Package,
+    PackageDay,
+    Pointer,
+    Record,
+    Shard,
+    ShardBytes,
+    Subdir,
+    Withheld,
+)
+from fairway.registry import flat, fsck, index, tally, withdraw
 from fairway.registry.actor import CONSOLE
+from fairway.registry.statistics import DAY_MS
 from tests.support.builders import conda_package, tar_bz2_package
 
 
@@ -93,7 +107,7 @@ def test_wrong_totals(lab):
     assert "its totals are 5 files" in only(lab)[2]
     change(lab, update(Channel).values(artifacts=4))
     change(lab, update(Package).where(Package.name == "demo").values(live=3))
-    assert only(lab) == ("error", "demo", "it counts 3 files instead of 2")
+    assert only(lab) == ("error", "lab/demo", "it counts 3 files instead of 2")
 
 
 def test_a_file_without_a_record_and_a_record_without_a_file(lab):
@@ -105,9 +119,80 @@ def test_a_file_without_a_record_and_a_record_without_a_file(lab):
 
 def test_what_packages_are_listed_with(lab):
     change(lab, update(Package).where(Package.name == "demo").values(places=1 << 5))
-    assert only(lab) == ("error", "demo", "the platforms it is listed for are not those of its files")
+    assert only(lab) == ("error", "lab/demo", "the platforms it is listed for are not those of its files")
     change(lab, update(Package).where(Package.name == "demo").values(places=1, version="1.0", version_key=b"x"))
-    assert only(lab) == ("error", "demo", "its newest version is said to be 1.0, which is not so")
+    assert only(lab) == ("error", "lab/demo", "its newest version is said to be 1.0, which is not so")
+
+
+def first_file(lab):
+    with lab.app.database.read() as session:
+        return session.scalars(select(Artifact).where(Artifact.filename == "demo-1.0-h0_0.conda")).one()
+
+
+DRIFTS = {
+    "files": update(Channel).values(artifacts=Channel.artifacts + 2),
+    "bytes": update(Channel).values(size=1),
+    "packages": update(Channel).values(packages=0),
+    "files of a package": update(Package).where(Package.name == "demo").values(live=7),
+    "newest": update(Package).where(Package.name == "demo").values(version="1.0", version_key=b"x"),
+    "nothing in the index": update(Package).where(Package.name == "demo").values(version="", version_key=b""),
+    "platforms": update(Package).where(Package.name == "demo").values(places=6),
+    "a need too few": delete(Need).where(Need.name == "numpy"),
+    "a need too many": insert(Need).from_select(["package_id", "name"], select(Package.id, literal("extra"))),
+    "downloads": update(Package).where(Package.name == "demo").values(downloads=1),
+    "a day of a package": update(PackageDay).values(count=PackageDay.count + 1),
+    "no days of a package": delete(PackageDay),
+    "a day too many of a package": insert(PackageDay).from_select(
+        ["package_id", "day", "count"], select(Package.id, literal(7), literal(7))
+    ),
+    "a day of a channel": update(ChannelDay).values(count=1),
+    "no days of a channel": delete(ChannelDay),
+    "a day too many of a channel": insert(ChannelDay).from_select(
+        ["channel_id", "day", "count"], select(Channel.id, literal(7), literal(7))
+    ),
+}
+
+
+def state(lab):
+    """Every row that counts others."""
+    with lab.app.database.read() as session:
+        channels = select(Channel.artifacts, Channel.size, Channel.packages)
+        packages = select(
+            Package.name, Package.live, Package.version, Package.version_key, Package.places, Package.downloads
+        )
+        tables = [Need.__table__, PackageDay.__table__, ChannelDay.__table__]
+        return [sorted(map(tuple, session.execute(one))) for one in (channels, packages, *map(select, tables))]
+
+
+@pytest.mark.parametrize("drift", DRIFTS)
+def test_whatever_is_counted_wrongly_is_found_and_counted_anew(lab, drift):
+    lab.put(conda_package("demo", "2.0", build="h1_1", depends=["numpy >=1", "__glibc"]))
+    for day in range(3):
+        for _ in range(2):
+            lab.app.counts.download(first_file(lab).id, now=lab.now + day * DAY_MS)
+    lab.app.counts.flush(lab.app.database)
+    lab.publish_index()
+    assert found(lab) == []
+    before = state(lab)
+    change(lab, DRIFTS[drift])
+    wrong = found(lab)
+    assert wrong
+    assert {where for _, where, _ in wrong} <= {"lab", "lab/demo", "lab/old", "lab/new", "lab/gone"}
+    with lab.app.database.read() as session:
+        drifts = list(tally.drifted(session))
+    assert [("error", one.where, one.what) for one in drifts] == wrong
+    with lab.app.database.write() as session:
+        packages = {one.package_id for one in drifts} - {None}
+        tally.recount(session, drifts[0].channel_id, packages, now=lab.now)
+    assert found(lab) == []
+    assert state(lab) == before
+
+
+def test_nothing_has_to_agree_in_a_deleted_channel(lab):
+    for statement in DRIFTS.values():
+        change(lab, statement)
+    change(lab, update(Channel).values(deleted_at=lab.now))
+    assert [one for one in found(lab) if one[0] == "error"] == []
 
 
 def test_a_wrong_number_of_packages(lab):

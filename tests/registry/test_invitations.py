@@ -174,6 +174,23 @@ def test_who_was_put_out_does_not_come_back_by_what_they_had_sent(world):
         act(world, invitations.accept, somebody(world, "admin"), code=sent.code)
 
 
+@pytest.mark.parametrize("role", [None, Role.VIEWER])
+def test_what_owners_decide_last_counts(world, role):
+    """Somebody who was put out, or may less, does not say yes to what they were asked before."""
+    sent = invite(world, "maintainer@example.org", Role.OWNER)
+    assert len(waiting(world, "maintainer")) == 1
+    act(world, channels.set_member, somebody(world, "owner"), "lab", "maintainer", role)
+    assert (waiting(world, "maintainer"), of_channel(world)) == ([], [])
+    for which in ({"invitation_id": sent.invitation.id}, {"code": sent.code}):
+        with pytest.raises(errors.NotFound):
+            act(world, invitations.accept, somebody(world, "maintainer"), **which)
+    assert role_of(world, "maintainer") == (role.text if role else None)
+    # and what they are asked from then on counts
+    again = invite(world, "maintainer@example.org", Role.UPLOADER)
+    act(world, invitations.accept, somebody(world, "maintainer"), code=again.code)
+    assert role_of(world, "maintainer") == "uploader"
+
+
 def test_nobody_loses_a_role_by_saying_yes(world):
     with pytest.raises(errors.Invalid) as caught:
         invite(world, "maintainer", Role.VIEWER)

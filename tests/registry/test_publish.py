@@ -6,11 +6,13 @@ import threading
 import orjson
 import pytest
 from sqlalchemy import select
+from sqlalchemy.sql.elements import BinaryExpression
 
 from fairway import errors
 from fairway.blobs import keys
+from fairway.conda.names import Filename
 from fairway.db.models import Artifact, Attestation, Audit, Channel, Detail, Package, Record, Subdir
-from fairway.registry import browse, channels, many, publish, sweep, withdraw
+from fairway.registry import admit, browse, channels, many, publish, sweep, withdraw
 from fairway.registry.actor import CONSOLE
 from tests.support.builders import conda_package, tar_bz2_package
 from tests.web.reading import bundle
@@ -362,3 +364,20 @@ def test_of_two_uploads_of_one_name_at_once_one_wins(world):
         thread.join()
     assert sorted(outcomes) == ["exists", "published"]
     assert one(world, Artifact).size == totals(world)[1]
+
+
+def test_publishing_makes_no_statement(world, monkeypatch):
+    """All are made once and kept: making one costs several times what running it does."""
+    world.put(conda_package("demo", "1.0"))
+    filename, data = conda_package("demo", "2.0", depends=["other"])
+    offer = publish.Offer("lab", Filename.parse(filename))
+    with world.app.staging.open(1 << 20) as staged:
+        staged.write(data)
+        received = publish.receive(world.app.intake, staged, offer, now=world.now)
+    made = []
+    first = BinaryExpression.__init__
+    monkeypatch.setattr(BinaryExpression, "__init__", lambda *given, **named: made.append(1) or first(*given, **named))
+    with world.app.database.write() as session:
+        (outcome,) = admit.publish(session, "lab", [publish.Submission(received, CONSOLE, offer, world.now)])
+    assert isinstance(outcome, publish.Published)
+    assert made == []

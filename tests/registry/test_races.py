@@ -9,8 +9,9 @@ from sqlalchemy import select
 
 from fairway.blobs import keys
 from fairway.db.models import Artifact, Retired
-from fairway.errors import ArtifactExists
-from fairway.registry import fsck
+from fairway.errors import ArtifactExists, NotFound
+from fairway.registry import channels, fsck, trash
+from fairway.registry.actor import CONSOLE
 from fairway.registry.publish import Published
 from tests.crash.harness import together
 from tests.registry.world import World
@@ -59,6 +60,27 @@ def test_of_many_who_do_not_the_losers_bytes_are_let_go(world):
     assert gone == {path_of(data) for _, data in files} - used
     world.publish_index()
     assert list(fsck.check(world.app.database, world.app.blobs, deep=True)) == []
+
+
+def test_what_is_uploaded_while_its_channel_is_deleted_is_in_it_or_refused(world):
+    """And all that was said to be in is there when the channel comes back."""
+    files = [conda_package(f"pack{number}") for number in range(MANY)]
+
+    def act(number: int) -> object:
+        if number != MANY // 2:
+            return world.put(files[number])
+        with world.app.database.write() as session:
+            return channels.delete_channel(session, CONSOLE, "lab", now=world.now)
+
+    results = together(act, MANY)
+    published = [result for result in results if isinstance(result, Published)]
+    assert {type(result) for result in results} <= {Published, NotFound, type(None)}, results
+    with world.app.database.write() as session:
+        view = trash.restore_channel(session, CONSOLE, "lab", now=world.now, keep_ms=1)
+    assert view.artifacts == len(published)
+    world.publish_index()
+    found = fsck.check(world.app.database, world.app.blobs, deep=True)
+    assert [finding for finding in found if finding.where != "storage"] == []
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "changed"])

@@ -5,13 +5,13 @@ from sqlalchemy import event, select, update
 
 from fairway.db.models import Artifact, Audit, BrowserSession
 from fairway.registry import channels, sessions
-from fairway.registry.actor import CONSOLE, Role
+from fairway.registry.actor import CONSOLE
 from tests.support.browser import OWN, Tags
 from tests.support.builders import conda_package, tar_bz2_package
+from tests.support.people import ROLES, populated
 from tests.web.reading import unpacked
 from tests.web.test_channel_pages import MOST_QUERIES
 from tests.web.test_pages import HOSTILE
-from tests.web.test_sending import ROLES
 
 LAB = "/channels/lab"
 PACKAGE = f"{LAB}/packages/arm"
@@ -25,12 +25,7 @@ MAY = ("maintainer", "owner", "admin")
 @pytest.fixture
 def lab(site):
     """A private channel with two files of arm 1.0, one of 2.0, and somebody in each role."""
-    for user in (*ROLES, "stranger"):
-        site.user(user)
-    site.channel("lab", owner="owner")
-    with site.app.database.write() as session:
-        for role in ROLES:
-            channels.set_member(session, CONSOLE, "lab", role, Role.of(role), now=1)
+    populated(site)
     site.owner_key = site.key("owner")
     for package in (conda_package("arm"), tar_bz2_package("arm", subdir="linux-64"), conda_package("arm", "2.0")):
         assert site.put("lab", package, site.owner_key).status_code == 201

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from sqlalchemy import select, update
 
 from fairway.db.models import Audit, Channel, Job, User
 from fairway.queue import jobs
+from fairway.registry import invitations
+from fairway.registry.actor import CONSOLE, Role
 from tests.support.builders import conda_package
 from tests.support.site import bearer
 
@@ -21,10 +25,21 @@ PAGES = (
     "/settings",
     "/channels/lab/quota",
     "/users/ada/suspend",
+    "/invitations",
+    "/invitations/new",
 )
-ACTS = ("/users/ada/suspend", "/users/ada/promote", "/channels/lab/quota", "/trash/lab/restore", "/jobs/1/retry")
+ACTS = (
+    "/invitations/new",
+    "/invitations/1/withdraw",
+    "/users/ada/suspend",
+    "/users/ada/promote",
+    "/channels/lab/quota",
+    "/trash/lab/restore",
+    "/jobs/1/retry",
+)
 HOSTILE = "<script>alert('x')</script>"
 MINUTES = 60_000
+PASSWORD = "correct horse battery staple"
 
 
 @pytest.fixture
@@ -74,6 +89,41 @@ def test_the_overview_says_how_much_there_is(full):
     shown = full.browser("admin").page("/admin")
     for words in ("2", "1 packages, 1 files", "1 failed", "The last run of sweep failed", "artifact.publish"):
         assert words in shown.text, words
+
+
+def test_somebody_is_invited_makes_an_account_and_is_listed_no_more(full):
+    admin = full.browser("admin")
+    assert "Nobody is invited" in admin.page("/admin/invitations").text
+    wrong = admin.post("/admin/invitations/new", {"email": "no address"})
+    assert (wrong.status_code, "f-email-error" in wrong.text) == (422, True)
+    made = admin.post("/admin/invitations/new", {"email": "eve@example.org"})
+    (link,) = set(re.findall(r"http[^<\s]*(/invitations/fwy-i-\w+)", made.text))
+    listed = admin.page("/admin/invitations").text
+    assert listed.split("eve@example.org")[1].split()[0] == "admin"
+    assert link not in listed
+    eve = {"name": "eve", "email": "eve@example.org", "password": PASSWORD, "invitation": link.rpartition("/")[2]}
+    assert full.browser().post("/signup", eve, form=f"/signup?invitation={eve['invitation']}").status_code == 303
+    assert "Nobody is invited" in admin.page("/admin/invitations").text
+
+
+def test_an_invitation_onto_the_server_is_withdrawn_and_one_into_a_channel_is_not(full):
+    admin = full.browser("admin")
+    now = full.app.now()
+    with full.app.database.write() as session:
+        ours = invitations.invite_to_server(session, CONSOLE, None, now=now)
+        theirs = invitations.invite(session, CONSOLE, "lab", "eve@example.org", Role.VIEWER, now=now).invitation.id
+    listed = admin.page("/admin/invitations").text
+    assert "Whoever has the link" in listed
+    assert "the console" in listed
+    assert "eve@example.org" not in listed
+    withdraw = f"/admin/invitations/{ours.invitation.id}/withdraw"
+    assert admin.post(withdraw, form="/admin/invitations").status_code == 303
+    assert "Nobody is invited" in admin.page("/admin/invitations").text
+    assert full.browser().get(f"/invitations/{ours.code}").status_code == 404
+    for number in (ours.invitation.id, theirs, 1 << 40):
+        assert admin.post(f"/admin/invitations/{number}/withdraw", form="/admin/invitations").status_code == 404
+    with full.app.database.read() as session:
+        assert len(invitations.list_of_channel(session, CONSOLE, "lab", now=now)) == 1
 
 
 def test_somebody_is_suspended_and_let_in_again(full):

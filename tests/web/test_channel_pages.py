@@ -168,6 +168,33 @@ def test_dependencies_lead_to_what_is_here(lab):
     assert PACKAGE in links(page(lab, "/channels/lab/packages/joint/dependents"))
 
 
+def test_of_very_many_dependencies_the_page_says_how_many_more_there_are(lab):
+    many = conda_package("needy", depends=[f"need{number:04}" for number in range(1_200)])
+    assert lab.put("lab", many, lab.key(scope="admin")).status_code == 201
+    found = page(lab, "/channels/lab/packages/needy/dependencies")
+    assert "need0499" in found.text
+    assert "need0500" not in found.text
+    assert "and 700 more" in found.text
+
+
+def test_the_first_page_of_a_package_says_what_its_newest_version_needs(lab):
+    put(
+        lab,
+        conda_package(
+            "arm", "2.0", depends=["joint", "grease >=1", "__glibc >=2.28", *[f"part-{n}" for n in range(30)]]
+        ),
+    )
+    found = page(lab, PACKAGE)
+    assert "/channels/lab/packages/joint" in links(found)
+    assert "/channels/lab/packages/grease" not in links(found)
+    needs = found.text.partition("Needs")[2]
+    assert "grease" in needs
+    assert "part-9" not in needs  # the list is cut
+    assert "and more" in needs
+    assert "__glibc" not in needs
+    assert "Needs" not in page(lab, f"{PACKAGE}?version=1.0").text  # said on its own page, with versions
+
+
 def test_contents_are_a_tree(lab):
     found = page(lab, f"{PACKAGE}/contents?file=noarch/arm-1.10-h0_0.conda")
     assert "bin/" in found.text

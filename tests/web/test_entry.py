@@ -246,3 +246,11 @@ def test_an_invitation_onto_the_server_by_command(with_mode):
     assert "You are invited to make an account" in unescape(page.text)
     answer = site.browser().post("/signup", {**ADA, "invitation": sent.code}, form=f"/signup?invitation={sent.code}")
     assert answer.status_code == 303
+
+
+@pytest.mark.parametrize("mode", ["open", "invitation", "closed"])
+def test_an_administrator_is_told_when_an_invitation_is_of_no_use(with_mode, mode):
+    site = with_mode(mode)
+    for path in ("/admin/invitations", "/admin/invitations/new"):
+        said = f"the setting sign_up is {mode}" in site.browser("admin").page(path).text
+        assert said is (mode != "invitation"), path

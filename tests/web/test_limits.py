@@ -7,7 +7,7 @@ import pytest
 from fairway.app import Fairway
 from fairway.errors import RateLimited
 from fairway.settings import load
-from fairway.web.limits import REMEMBERED, Limit, caller
+from fairway.web.limits import REMEMBERED, Limit, Passwords, caller
 from tests.support.builders import conda_package
 from tests.support.site import Site, bearer
 
@@ -38,6 +38,65 @@ def test_a_burst_passes_and_then_as_many_as_time_allows():
     assert [passes(limit) for _ in range(2)] == [True, 1]
     clock.now += 3600
     assert [passes(limit) for _ in range(4)] == [True, True, True, 1]
+
+
+def tried(limit, name, address, browser=None):
+    try:
+        limit.take(name, address, browser)
+    except RateLimited as refused:
+        return refused.seconds
+    return True
+
+
+def test_an_address_that_tries_many_names_is_slowed():
+    clock = Clock()
+    limit = Passwords(clock=clock)
+    found = [tried(limit, f"name{number}", "192.0.2.1") for number in range(12)]
+    assert found == [True] * 10 + [30, 30]
+    assert tried(limit, "name10", "192.0.2.2") is True  # and nobody else by it
+    clock.now += 30
+    assert [tried(limit, f"name{number}", "192.0.2.1") for number in (20, 21)] == [True, 30]
+
+
+def test_a_name_tried_from_many_addresses_is_slowed_but_not_for_the_browser_that_is_known():
+    clock = Clock()
+    limit = Passwords(clock=clock)
+    for minutes in range(60):  # for an hour strangers take whatever there is
+        clock.now = 100.0 + 60 * minutes
+        while tried(limit, "ada", f"stranger{clock.now}") is True:
+            clock.now += 0.001
+        assert tried(limit, "ada", "home") is not True
+        assert tried(limit, "ada", "home", "known") is True
+        limit.right("ada", "home", "known")
+    # waiting for the name has used up nothing of the address
+    assert [tried(limit, "bob", "home") for _ in range(11)] == [True] * 10 + [30]
+    assert [tried(limit, "ada", "home", "known") for _ in range(11)] == [True] * 10 + [30]
+    assert tried(limit, "Ada ", "home", "another") is True
+    clock.now += 300
+    assert tried(limit, "ada", "home") is True  # and it is over when they are
+
+
+def test_all_together_are_bounded_and_known_browsers_are_not_kept_out_by_that():
+    clock = Clock()
+    limit = Passwords(clock=clock)
+    passed = 0
+    while tried(limit, f"n{passed}", f"a{passed}") is True:
+        limit.right(f"n{passed}", f"a{passed}")
+        passed += 1
+    assert 999 <= passed <= 1_000  # thirds of a second do not add up in binary
+    assert tried(limit, "ada", "home") == 1
+    assert tried(limit, "ada", "home", "known") is True
+
+
+def test_the_code_of_the_set_up_is_not_kept_from_whoever_has_it():
+    """Strangers who use up the name that the code is counted by would keep the administrator out."""
+    limit = Passwords(clock=Clock())
+    for number in range(100):
+        limit.take_code(f"192.0.2.{number}")
+    for _ in range(10):
+        limit.take_code("home")
+    with pytest.raises(RateLimited):
+        limit.take_code("home")
 
 
 def test_none_is_no_limit():

@@ -9,11 +9,12 @@ from sqlalchemy import select, update
 
 from fairway.db.models import Audit, BrowserSession, Channel
 from fairway.registry import channels, logos, sessions
-from fairway.registry.actor import CONSOLE, Role, Visibility
+from fairway.registry.actor import CONSOLE, Visibility
 from tests.support.browser import OWN, Tags
 from tests.support.builders import conda_package
+from tests.support.people import ROLES, populated
 from tests.web.test_pages import HOSTILE
-from tests.web.test_sending import BOUNDARY, ROLES, multipart
+from tests.web.test_sending import BOUNDARY, multipart
 
 LAB = "/channels/lab"
 SETTINGS = f"{LAB}/settings"
@@ -31,17 +32,6 @@ SURE = [path for path in FORMS if path != SETTINGS]
 @pytest.fixture
 def lab(site):
     return populated(site)
-
-
-def populated(site):
-    """A private channel of "owner", with somebody in each role, and somebody in none."""
-    for user in (*ROLES, "stranger"):
-        site.user(user)
-    site.channel("lab", owner="owner")
-    with site.app.database.write() as session:
-        for role in ROLES:
-            channels.set_member(session, CONSOLE, "lab", role, Role.of(role), now=1)
-    return site
 
 
 def row(site, name="lab"):

@@ -107,7 +107,7 @@ class Matrix(World):
             .replace("{session_id}", str(self.others_session)).replace("{token_id}", str(self.others_key))
             .replace("{which}", str(self.others_invitation)).replace("{code}", "fwy-i-none").replace("{job_id}", "1")
             .replace("{act}", "resume" if "/admin/" in path else "yank")
-            .replace("{invitation_id}", str(self.invitation(channel) if "{invitation_id}" in path else 0))
+            .replace("{invitation_id}", str(self.asked(path, channel)))
         )  # fmt: skip
         body: dict[str, Any] = {}
         headers = self.credentials(caller)
@@ -169,6 +169,15 @@ class Matrix(World):
             "who": "another", "role": "viewer", "reason": "broken", "url": UPSTREAM, "typed_remove": channel,
         }  # fmt: skip
         return {"content": urlencode(fields)}
+
+    def asked(self, path: str, channel: str) -> int:
+        """The number of an invitation that this address could be about, made now; of none for the others."""
+        if "{invitation_id}" not in path:
+            return 0
+        if not path.startswith("/admin/"):
+            return self.invitation(channel)
+        with self.site.app.database.write() as session:
+            return invitations.invite_to_server(session, CONSOLE, None, now=self.site.app.now()).invitation.id
 
     def invitation(self, channel: str) -> int:
         """The number of one into that channel, made now; of none if there is no such channel."""

@@ -5,7 +5,8 @@ from sqlalchemy import select, update
 
 from fairway.db.models import Channel, Invitation
 from tests.support.browser import Tags
-from tests.web.test_managing import LAB, audited, members, populated, went_to
+from tests.support.people import populated
+from tests.web.test_managing import LAB, audited, members, went_to
 from tests.web.test_pages import HOSTILE
 from tests.web.test_sending import ROLES
 

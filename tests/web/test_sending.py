@@ -15,11 +15,11 @@ from fairway.registry.channels import Change
 from fairway.web.pages import sending
 from tests.support.browser import OWN, Tags
 from tests.support.builders import conda_package, tar_bz2_package
+from tests.support.people import ROLES
 from tests.support.server import PASSWORD
 from tests.web.test_memory import resident
 from tests.web.test_pages import HOSTILE
 
-ROLES = ("viewer", "uploader", "maintainer", "owner")
 MAY = ("uploader", "maintainer", "owner")
 UPLOAD = "/channels/lab/upload"
 BOUNDARY = "----fairway"

@@ -1,12 +1,14 @@
 """Signing in and out, and what a session is worth."""
 
+from urllib.parse import urlencode
+
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from fairway.db.models import Audit, BrowserSession, User
 from fairway.registry import accounts, administer, passwords, sessions
 from fairway.registry.actor import CONSOLE
-from tests.support.browser import FORM, OWN
+from tests.support.browser import FORM, OWN, Tags
 from tests.support.builders import conda_package
 from tests.support.site import bearer
 
@@ -258,6 +260,32 @@ def test_dangerous_acts_ask_for_the_password_again(ada):
     assert dead(ada, before)
 
 
+@pytest.mark.parametrize(
+    ("path", "referer", "back"),
+    [
+        ("/settings/keys/new", "http://127.0.0.1:8000/settings", "/settings/keys/new"),
+        (
+            "/settings/sessions/end-others",
+            "http://127.0.0.1:8000/settings/keys?page=2",
+            "/settings/keys?page=2",
+        ),
+        ("/settings/sessions/end-others", "http://evil.example/settings", "/"),
+        ("/settings/sessions/end-others", "http://127.0.0.1:8000//evil.example", "/"),
+        ("/settings/sessions/end-others", "http://[", "/"),
+        ("/settings/sessions/end-others", "", "/"),
+    ],
+)
+def test_a_form_sent_after_the_session_leads_back_to_a_page(ada, path, referer, back):
+    browser = ada.browser("ada")
+    token = browser.page("/settings").token()
+    with ada.app.database.write() as session:
+        session.execute(delete(BrowserSession))
+    headers = {**OWN, "content-type": FORM, "referer": referer}
+    sent = browser.client.post(path, content=f"csrf={token}", headers=headers)
+    assert sent.status_code == 401
+    assert f"/login?{urlencode({'next': back})}" in {one.get("href") for one in Tags(sent.text).named("a")}
+
+
 def test_who_guesses_is_stopped(ada):
     browser = ada.browser()
     for _ in range(10):
@@ -271,6 +299,47 @@ def test_who_guesses_is_stopped(ada):
         patch.setattr(ada.limits.passwords._address, "take", lambda _: None)
         assert sign_in(ada.browser()).status_code == 429
         assert sign_in(ada.browser(), "bob").status_code == 422
+
+
+def test_strangers_do_not_keep_out_whom_they_guess_at(ada):
+    """From many addresses they use up what a name has, for as long as they like: whoever signed in with their browser
+    before gets in all the same, signs in again, and confirms.
+    """
+    browser = ada.browser()
+    assert sign_in(browser).status_code == 303
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ada.limits.passwords._address, "take", lambda _: None)
+        patch.setattr(ada.limits.passwords._address, "give_back", lambda _: None)
+        for _ in range(10):
+            assert sign_in(ada.browser(), password=WRONG).status_code == 422
+        assert sign_in(ada.browser()).status_code == 429  # one that nobody knows
+        assert browser.post("/confirm", {"password": PASSWORD}).status_code == 303
+        assert browser.post("/logout", form="/settings").status_code == 303
+        assert sign_in(browser).status_code == 303
+        assert browser.post("/logout", form="/settings").status_code == 303
+        # it is known for this person and this password only, and bounded too
+        assert sign_in(browser, "bob").status_code == 422
+        for _ in range(10):
+            assert sign_in(browser, password=WRONG).status_code == 422
+        assert sign_in(browser).status_code == 429
+
+
+def test_a_known_browser_is_one_that_the_password_was_given_in(ada):
+    browser = ada.browser()
+    answer = sign_in(browser)
+    (cookie,) = [one for one in answer.headers.get_list("set-cookie") if one.startswith("fairway-known=")]
+    assert cookie.split("; ")[1:] == ["Max-Age=31536000", "Path=/", "HttpOnly", "SameSite=Lax"]
+    mark = cookie.split(";")[0].partition("=")[2]
+    with ada.app.database.read() as session:
+        kept = session.scalar(select(User.password_hash).where(User.name == "ada"))
+    assert passwords.is_known(kept, mark)
+    number, _, seal = mark.partition(".")
+    other = passwords.hashed(PASSWORD)
+    wrong = ("", ".", number, seal, f"x{mark}", f"{mark}x", f"{mark[:-1]}\u00ff", passwords.browser_mark(other))
+    assert not any(passwords.is_known(kept, one) for one in wrong)
+    assert not passwords.is_known(other, mark)  # the password was changed
+    assert not passwords.is_known(None, mark)
+    assert not passwords.is_known(None, passwords.browser_mark(passwords.NOBODYS_HASH))
 
 
 def test_who_knows_the_password_is_not_counted(ada):

@@ -21,7 +21,7 @@ from fairway.cli.context import Column, DataOption, JsonOption, listing, opened
 from fairway.db import migrate
 from fairway.errors import FairwayError
 from fairway.registry import backup as registry_backup
-from fairway.registry import channels, index, sealing
+from fairway.registry import channels, index, sealing, tally
 from fairway.registry import fsck as registry_fsck
 from fairway.registry import search as registry_search
 from fairway.registry import sweep as registry_sweep
@@ -35,15 +35,25 @@ REBUILD_SECONDS = 3_600.0
 
 def fsck(
     deep: Annotated[bool, typer.Option("--deep", help="Read every file and compare its sha256")] = False,
-    repair: Annotated[bool, typer.Option("--repair", help="Build the index of broken channels anew")] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Count anew what is counted wrongly, and build the index of broken channels anew"
+        ),
+    ] = False,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
     """Compare rows, files and index. Repairs nothing unless asked; exit status 1 if something is broken."""
     with opened(data) as app:
         found = list(registry_fsck.check(app.database, app.blobs, deep=deep))
-        broken = {finding.where.split("/")[0] for finding in found if finding.harm == "error"}
-        if repair and broken:
+        if repair and any(finding.harm == "error" for finding in found):
+            recounted = recount(app)
+            broken = {
+                finding.where.split("/")[0]
+                for finding in found
+                if finding.harm == "error" and (finding.where, finding.what) not in recounted
+            }
             with app.database.read() as session:
                 names = [channel.name for channel in channels.list_channels(session, CONSOLE)]
             for name in names:
@@ -60,6 +70,23 @@ def fsck(
     else:
         print("Rows, files and index agree.")
     raise typer.Exit(1 if any(finding.harm == "error" for finding in found) else 0)
+
+
+def recount(app: Fairway) -> set[tuple[str, str]]:
+    """Mend what is counted wrongly; where and what that was."""
+    with app.database.read() as session:
+        drifts = list(tally.drifted(session))
+    wrong: dict[int, set[int]] = {}
+    for drift in drifts:
+        mine = wrong.setdefault(drift.channel_id, set())
+        if drift.package_id is not None:
+            mine.add(drift.package_id)
+    for channel_id, package_ids in wrong.items():
+        # some at a time: nobody publishes to the channel meanwhile
+        for some in list(registry_sweep.batched(package_ids)) or [[]]:
+            with app.database.write() as session:
+                tally.recount(session, channel_id, some, now=app.now())
+    return {(drift.where, drift.what) for drift in drifts}
 
 
 def reindex(

@@ -2,7 +2,7 @@
 
 Records go to it as a repodata.json, since rattler reads that itself: what it then knows of a record is what every client
 of its family knows, `v3` included, and a Python object for each record would take two to three times as long
-(docs/decisions/0036).
+(docs/decisions/0037).
 
 Imported only where it is used: it costs 15 MB and 70 ms. It may take all memory or not come to an end, so it is run in
 a child process (`sandbox.solving`).

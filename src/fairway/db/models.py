@@ -305,6 +305,10 @@ class Want(Base):
     here: Mapped[bool]
 
 
+# files that still have their bytes, and are not in the index
+OUT = text("purged_at IS NULL AND (deleted_at IS NOT NULL OR yanked_at IS NOT NULL)")
+
+
 class Artifact(Base):
     """A file that was published. The row outlives the file: a name never comes back with other bytes by accident."""
 
@@ -312,7 +316,15 @@ class Artifact(Base):
     __table_args__ = (
         UniqueConstraint("subdir_id", "filename"),
         Index("ix_artifacts_package", "package_id", "version_key"),
-        Index("ix_artifacts_sha256", "sha256"),
+        # with the size, so that what all of them take can be said without looking at the files
+        Index(
+            "ix_artifacts_sha256",
+            "sha256",
+            "size",
+            sqlite_where=text("purged_at IS NULL"),
+            postgresql_where=text("purged_at IS NULL"),
+        ),
+        Index("ix_artifacts_out", "deleted_at", "yanked_at", "size", sqlite_where=OUT, postgresql_where=OUT),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -335,6 +347,15 @@ class Artifact(Base):
     yank_reason: Mapped[str | None]
     deleted_at: Mapped[int | None]
     purged_at: Mapped[int | None]  # the bytes are gone too
+
+
+# how a file and its record in the index find each other
+ITS_RECORD = (
+    (Record.subdir_id == Artifact.subdir_id)
+    & (Record.section == Artifact.section)
+    & (Record.name == Artifact.name)
+    & (Record.filename == Artifact.filename)
+)
 
 
 class Detail(Base):

@@ -23,7 +23,8 @@ class Quick:
 
     def __init__(self, session: Session) -> None:
         self._connection = session.connection()
-        is_sqlite = self._connection.dialect.name == "sqlite"
+        self.dialect = self._connection.dialect.name
+        is_sqlite = self.dialect == "sqlite"
         self._driver: Any = self._connection.connection.dbapi_connection if is_sqlite else None
 
     def execute(self, statement: Any, params: Mapping[str, Any], /) -> Sequence[Any]:

@@ -20,8 +20,8 @@ from fairway.db.models import Base
 
 def insert_missing(session: Session, model: type[Base], row: Mapping[str, Any], *, key: Sequence[str]) -> None:
     """Insert a row unless one with the same key is there: two who try at once both find it afterwards."""
-    statement = _statement(session.get_bind().dialect.name, model, tuple(key), (), ())
-    quick.of(session).execute(statement, row)
+    run = quick.of(session)
+    run.execute(_statement(run.dialect, model, tuple(key), (), ()), row)
 
 
 def added(session: Session, row: Base) -> bool:
@@ -48,8 +48,8 @@ def upsert(
     """Insert rows; where the key is there already, `replace` columns get the new value, and `add` columns grow by it."""
     if not rows:
         return
-    statement = _statement(session.get_bind().dialect.name, model, tuple(key), tuple(replace), tuple(add))
-    quick.of(session).each(statement, rows)
+    run = quick.of(session)
+    run.each(_statement(run.dialect, model, tuple(key), tuple(replace), tuple(add)), rows)
 
 
 @cache

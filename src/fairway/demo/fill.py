@@ -14,21 +14,18 @@ from sqlalchemy import select
 
 from fairway.app import Fairway
 from fairway.conda.names import Filename
-from fairway.db.models import Artifact, Channel, Subdir
-from fairway.demo import contents
+from fairway.db.models import Artifact, Channel, Subdir, Token
+from fairway.demo import contents, pictures
 from fairway.demo.archives import conda_file
 from fairway.demo.calendar import BEFORE_DAYS, DAY_MS, YEAR_DAYS, Shelved, downloads, releases, versions
 from fairway.demo.catalogue import FEW_RELEASES, KINDS, REMOVED, YANKED, Pack, shelf
-from fairway.demo.people import BASES, CHANNELS, DELETED, PEOPLE, ROBOT, Home
+from fairway.demo.people import BASES, CHANNELS, DELETED, INVITED, KEYS, PEOPLE, ROBOT, ApiKey, Home
 from fairway.errors import SetupError
-from fairway.registry import accounts, channels, passwords, publish, statistics, tokens, withdraw
+from fairway.registry import accounts, channels, invitations, logos, passwords, publish, statistics, tokens, withdraw
 from fairway.registry.actor import CONSOLE, Actor, Role, Scope
 
 SEED = 2026
-KEYS = (
-    ("saltmarsh-ci", "Build machine", Scope.UPLOAD, ("saltmarsh", "saltmarsh-fleet")),
-    ("tomas", "Laptop", Scope.READ, ()),
-)
+HOUR_MS = 3_600_000
 
 
 @dataclass(slots=True)
@@ -111,17 +108,33 @@ class Filling:
                 channels.update_channel(session, owner, home.name, channels.Change(readme=readme), now=at + DAY_MS)
                 if home.quota is not None:
                     channels.set_quota(session, self.actors["mara"], home.name, home.quota, now=at)
+                picture = pictures.of(home.name)
+                if picture is not None:
+                    channels.set_logo(session, owner, home.name, logos.encoded(picture), now=at + DAY_MS)
             self.done.channels += 1
         for home in CHANNELS:
             if home.name in BASES:
                 with self.app.database.write() as session:
                     change = channels.Change(base=BASES[home.name])
                     channels.update_channel(session, self.owner(home), home.name, change, now=self.began + 30 * DAY_MS)
+
+    def make_key(self, key: ApiKey) -> None:
         with self.app.database.write() as session:
-            for user, name, scope, bound in KEYS:
-                tokens.create_token(
-                    session, CONSOLE, user=user, name=name, scope=scope, channels=bound, now=self.began + 40 * DAY_MS
-                )
+            secret = tokens.create_token(
+                session, CONSOLE, user=key.user, name=key.name, scope=key.scope, channels=key.channels,
+                lives_ms=key.lives_days and key.lives_days * DAY_MS, now=self.now - key.made_days * DAY_MS,
+            )  # fmt: skip
+            made = session.scalar(select(Token.id).where(Token.digest == tokens.digest(secret)))
+            if key.used_hours is not None and made is not None:
+                tokens.mark_used(session, {made: self.now - round(key.used_hours * HOUR_MS)})
+
+    def invite(self, asked: tuple[str, str, str, Role], at: int) -> None:
+        by, channel, who, role = asked
+        with self.app.database.write() as session:
+            if channel:
+                invitations.invite(session, self.actors[by], channel, who, role, now=at)
+            else:
+                invitations.invite_to_server(session, self.actors[by], who, now=at)
 
     def owner(self, home: Home) -> Actor:
         return self.actors[next(user for user, role in home.members.items() if role is Role.OWNER)]
@@ -143,6 +156,11 @@ class Filling:
         number = count()
         for release in plan:
             yield release.at, next(number), lambda release=release: self.publish(release)  # type: ignore[misc]
+        for key in KEYS:
+            yield self.now - key.made_days * DAY_MS, next(number), lambda key=key: self.make_key(key)  # type: ignore[misc]
+        for n, asked in enumerate(INVITED):
+            at = self.now - (n + 1) * DAY_MS - 3 * HOUR_MS
+            yield at, next(number), lambda asked=asked, at=at: self.invite(asked, at)  # type: ignore[misc]
         channel, package, reason = YANKED
         bad = [release for release in plan if (release.home.name, release.pack.name) == (channel, package)][-1]
         yield self.now - 2 * DAY_MS, next(number), lambda: self.yank(bad, reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fairway.registry.actor import Role, Visibility
+from fairway.registry.actor import Role, Scope, Visibility
 
 MEGABYTE = 1_000_000
 
@@ -28,6 +28,19 @@ class Home:
     fame: float
     readme: str = ""
     quota: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key: made so many days ago, for so many days or for ever, and last used so many hours ago or never."""
+
+    user: str
+    name: str
+    scope: Scope
+    made_days: int
+    channels: tuple[str, ...] = ()
+    lives_days: int | None = None
+    used_hours: float | None = None
 
 
 ADMIN, MEMBER = "mara", "tomas"
@@ -201,3 +214,18 @@ BASES = {
     "polar-ocean": "saltmarsh",
 }
 """What channels build on (CEP 42)."""
+
+KEYS = (
+    ApiKey("saltmarsh-ci", "Build machine", Scope.UPLOAD, 330, ("saltmarsh", "saltmarsh-fleet"), 365, 0.4),
+    ApiKey("tomas", "Laptop", Scope.READ, 210, (), 365, 3),
+    ApiKey("tomas", "Release of icefloe", Scope.UPLOAD, 86, ("polar-ocean",), 90, 30),
+    ApiKey("tomas", "Robot on the bench", Scope.READ, 12, ("saltmarsh", "saltmarsh-fleet")),
+    ApiKey("mara", "Backup", Scope.READ, 150, (), 365, 9),
+)
+# Who asks whom, into which channel (none: onto the server) and as what. None of them has answered.
+INVITED = (
+    ("ingrid", "polar-ocean-bench", "tomas", Role.VIEWER),
+    ("mara", "saltmarsh", "adaeze", Role.MAINTAINER),
+    ("mara", "", "noor@saltmarsh.example", Role.VIEWER),
+    ("mara", "saltmarsh-fleet", "harbour@pier.example", Role.VIEWER),
+)

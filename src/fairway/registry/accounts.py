@@ -14,7 +14,7 @@ from fairway.db.models import User
 from fairway.db.upsert import added
 from fairway.errors import Invalid, NameTaken, NotAllowed, NotFound
 from fairway.registry import audit, sessions
-from fairway.registry.actor import Actor
+from fairway.registry.actor import CONSOLE, Actor
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
 EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,190}")
@@ -190,6 +190,8 @@ def found(session: Session, name: str) -> User:
 
 def checked_name(name: str) -> str:
     name = name.strip().lower()
+    if name == CONSOLE.name:
+        raise Invalid(f"{name} is what the audit calls the command line of this server.", code="name_invalid")
     if not NAME.fullmatch(name):
         raise Invalid(
             "A user name has 1 to 64 characters of a-z, 0-9, '.', '-' and '_', and begins and ends with a letter or digit.",

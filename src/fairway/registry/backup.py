@@ -163,7 +163,7 @@ def _files_of(database: Database, hashes: Iterable[str]) -> tuple[str, ...]:
     """The files in channels that are made of these bytes."""
     query = select(Channel.name, Subdir.name, Artifact.filename)
     query = query.join(Subdir, Subdir.id == Artifact.subdir_id).join(Channel, Channel.id == Artifact.channel_id)
-    query = query.where(Artifact.deleted_at.is_(None), Channel.deleted_at.is_(None))
+    query = query.where(Artifact.deleted_at.is_(None), Artifact.purged_at.is_(None), Channel.deleted_at.is_(None))
     found: list[str] = []
     for batch in sweep.batched(hashes):
         with database.read() as session:

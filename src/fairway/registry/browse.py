@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from fairway.conda.channeldata import Newest, channeldata
-from fairway.db.models import Artifact, Channel, Detail, Package, Record, Subdir, User
+from fairway.db.models import ITS_RECORD, Artifact, Channel, Detail, Package, Record, Subdir, User
 from fairway.errors import NotFound
 from fairway.registry import access, statistics
 from fairway.registry.access import Action
@@ -107,13 +107,7 @@ def channel_data(session: Session, channel_id: int) -> bytes:
         select(Package.name, Package.version, Detail.about, Record.record, Record.run_exports)
         .join(Artifact, (Artifact.package_id == Package.id) & (Artifact.version_key == Package.version_key))
         .join(Detail, Detail.artifact_id == Artifact.id)
-        .join(
-            Record,
-            (Record.subdir_id == Artifact.subdir_id)
-            & (Record.section == Artifact.section)
-            & (Record.name == Artifact.name)
-            & (Record.filename == Artifact.filename),
-        )
+        .join(Record, ITS_RECORD)
         .where(Package.channel_id == channel_id, Artifact.deleted_at.is_(None))
         .order_by(Package.name, Artifact.build_number, Artifact.indexed_at, Artifact.id)
     )

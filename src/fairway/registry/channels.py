@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
 from fairway.conda.names import ChannelName
-from fairway.db.models import Channel, Member, Subdir, User
+from fairway.db.models import Channel, Invitation, Member, Subdir, User
 from fairway.db.upsert import added
 from fairway.errors import Invalid, NameTaken, NotAllowed, NotFound
 from fairway.registry import access, audit, index, relating, sweep
@@ -197,7 +197,8 @@ def reindex(session: Session, actor: Actor, name: str, subdir: str | None, *, no
 
 
 def set_member(session: Session, actor: Actor, name: str, user: str, role: Role | None, *, now: int) -> None:
-    """Give a user a role in a channel, or with none take it away.
+    """Give a user a role in a channel, or with none take it away. What they were asked before and have not answered is void:
+    it must not bring them back, or above what was decided last.
 
     Raises: as access.require does for MANAGE; NotFound: no such user; Invalid: the channel would lose its last owner.
     """
@@ -216,6 +217,8 @@ def set_member(session: Session, actor: Actor, name: str, user: str, role: Role 
         session.add(Member(channel_id=channel.id, user_id=found.id, role=role.text, added_at=now))
     else:
         member.role = role.text
+    asked = update(Invitation).where(Invitation.channel_id == channel.id, Invitation.user_id == found.id)
+    session.execute(asked.where(Invitation.answered_at.is_(None)).values(answered_at=now, answer="withdrawn"))
     audit.note(
         session,
         actor,

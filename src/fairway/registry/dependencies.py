@@ -8,26 +8,27 @@ from typing import Any
 
 import orjson
 from sqlalchemy import case, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
-from fairway.db.models import Artifact, Channel, Need, Package, Record, Subdir, Withheld
+from fairway.db.models import ITS_RECORD, Artifact, Channel, Need, Package, Record, Subdir, Withheld
 from fairway.errors import NotFound
-from fairway.registry import access, listing, needs, source, suppliers
+from fairway.registry import access, listing, needs, relating, source, suppliers
 from fairway.registry.actor import Actor
 from fairway.registry.listing import Head, PackageRow
 from fairway.registry.packages import PackageHead, in_order
 from fairway.registry.paging import Page, page
-from fairway.registry.suppliers import Supplier
+from fairway.registry.suppliers import Having, Supplier
 
 FILES_READ = 200
-"""How many files of a version are read for what it depends on."""
+"""How many files of a version are read for what it depends on, at most."""
 
-TOGETHER = (
-    (Record.subdir_id == Artifact.subdir_id)
-    & (Record.section == Artifact.section)
-    & (Record.name == Artifact.name)
-    & (Record.filename == Artifact.filename)
-)
+BYTES_READ = 1 << 20
+"""After so many bytes of their records, no more files are read: each may have 64 KiB."""
+
+SPECS_SHOWN = 500
+"""How many specs of a kind are shown."""
+
+AT_ONCE = 4  # records that are fetched together
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ class Requirement:
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """What a version asks for. `run_exports` maps weak, strong, weak_constrains, strong_constrains and noarch to specs
-    that it gives to what is built with it. `virtual` are those of the system (`__glibc`). `more` if there are more files
-    than were read.
+    that it gives to what is built with it. `virtual` are those of the system (`__glibc`). `left_out` says of how many specs
+    of a kind there are more than are shown; `more` if there are more files than were read.
     """
 
     version: str
@@ -55,87 +56,124 @@ class Dependencies:
     constrains: tuple[Requirement, ...]
     virtual: tuple[Requirement, ...]
     run_exports: Mapping[str, tuple[Requirement, ...]] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
     more: bool = False
+
+
+@dataclass(slots=True)
+class Said:
+    """What the files of a version say: `{kind: {spec: subdirs}}`."""
+
+    version: str = ""
+    platforms: set[str] = field(default_factory=set)
+    specs: dict[str, dict[str, set[str]]] = field(default_factory=dict)
+    files: int = 0
+    size: int = 0
+
+    def add(self, subdir: str, said: Mapping[str, Any], exports: Mapping[str, Any]) -> None:
+        kinds = {"depends": said.get("depends"), "constrains": said.get("constrains"), **exports}
+        for kind, specs in kinds.items():
+            for spec in specs if isinstance(specs, list) else ():
+                # virtual ones are shown by themselves
+                shown = "virtual" if kind == "depends" and str(spec).lstrip().startswith("__") else kind
+                self.specs.setdefault(shown, {}).setdefault(str(spec), set()).add(subdir)
+        self.platforms.add(subdir)
+        self.files += 1
 
 
 def dependencies(
     session: Session, actor: Actor, head: Head, package: PackageHead, version: str | None = None
 ) -> Dependencies:
-    """What a version asks for, the newest unless another is named; yanked ones too. A statement, and what it takes to find
-    who supplies it (`suppliers.suppliers`). Raises: NotFound.
+    """What a version asks for, yanked ones too: the newest unless another is named, of those in the index if there are
+    any. Two statements, and what it takes to find who supplies it (`suppliers.suppliers`). Raises: NotFound.
     """
-    version = version or package.version
-    rows = files_of(session, package, version) or published(session, head, package, version)
-    if not rows:
-        raise NotFound(f"There is no version {version} of {package.name} in {head.name}.")
-    found: dict[str, dict[str, set[str]]] = {}
-    for subdir, said, gives in rows[:FILES_READ]:
-        kinds = {"depends": said.get("depends"), "constrains": said.get("constrains"), **gives}
-        for kind, specs in kinds.items():
-            for spec in specs if isinstance(specs, list) else ():
-                found.setdefault(kind, {}).setdefault(str(spec), set()).add(subdir)
-    platforms = {subdir for subdir, _, _ in rows[:FILES_READ]}
-    names = {spec: name_in(spec) for specs in found.values() for spec in specs}
-    sought = {spec: name for spec, name in names.items() if not name.startswith("__")}
-    supplied = suppliers.suppliers(session, actor, head, sought, platforms)
-
-    def requirements(kind: str) -> tuple[Requirement, ...]:
-        specs = sorted(found.get(kind, {}).items(), key=lambda one: (names[one[0]], one[0]))
-        return tuple(
+    wanted = version or package.version
+    said, more = said_by(session, package, wanted)
+    if not said.files:
+        said, more = published(session, head, package, wanted)
+    if not said.files:
+        raise NotFound(f"There is no version {wanted} of {package.name} in {head.name}.")
+    names = {spec: name_in(spec) for specs in said.specs.values() for spec in specs}
+    shown, left_out = {}, {}
+    for kind, specs in said.specs.items():
+        shown[kind] = sorted(specs, key=lambda spec: (names[spec], spec))[:SPECS_SHOWN]
+        if len(specs) > SPECS_SHOWN:
+            left_out[kind] = len(specs) - SPECS_SHOWN
+    sought = {spec: names[spec] for specs in shown.values() for spec in specs if not names[spec].startswith("__")}
+    supplied = suppliers.suppliers(session, actor, head, sought, said.platforms)
+    found = {
+        kind: tuple(
             Requirement(
                 spec=spec,
                 name=names[spec],
-                platforms=() if where == platforms else in_order(where),
+                platforms=() if where[spec] == said.platforms else in_order(where[spec]),
                 supplier=supplied.get(spec),
             )
-            for spec, where in specs
+            for spec in specs
         )
-
-    depends = requirements("depends")
+        for kind, specs in shown.items()
+        for where in (said.specs[kind],)
+    }
     return Dependencies(
-        version=version,
-        platforms=in_order(platforms),
-        depends=tuple(one for one in depends if not one.name.startswith("__")),
-        constrains=requirements("constrains"),
-        virtual=tuple(one for one in depends if one.name.startswith("__")),
-        run_exports={kind: requirements(kind) for kind in sorted(found.keys() - {"depends", "constrains"})},
-        more=len(rows) > FILES_READ,
+        version=said.version,
+        platforms=in_order(said.platforms),
+        depends=found.pop("depends", ()),
+        constrains=found.pop("constrains", ()),
+        virtual=found.pop("virtual", ()),
+        run_exports=dict(sorted(found.items())),
+        left_out=left_out,
+        more=more,
     )
 
 
-Said = tuple[str, Mapping[str, Any], Mapping[str, Any]]
-"""A file's subdir, its record and its run exports."""
-
-
-def files_of(session: Session, package: PackageHead, version: str) -> list[Said]:
-    """What the files of a version say, a few more than are read. One statement."""
-    record = func.coalesce(Record.record, Withheld.record)
-    exports = case((Record.record.is_not(None), Record.run_exports), else_=Withheld.run_exports)
-    query = (
-        select(Subdir.name, record, exports)
-        .select_from(Artifact)
-        .join(Subdir, Subdir.id == Artifact.subdir_id)
-        .outerjoin(Record, TOGETHER)
-        .outerjoin(Withheld, Withheld.artifact_id == Artifact.id)
-        .where(Artifact.package_id == package.id, Artifact.deleted_at.is_(None))
-        .order_by(Artifact.version_key.desc(), Artifact.build_number.desc(), Artifact.id.desc())
+def said_by(session: Session, package: PackageHead, version: str) -> tuple[Said, bool]:
+    """What the files of a version say, as far as they are read, and whether there are more; with no version the newest."""
+    mine = (Artifact.package_id == package.id, Artifact.deleted_at.is_(None))
+    other = aliased(Artifact)
+    newest = select(func.max(other.version_key)).where(other.package_id == package.id, other.deleted_at.is_(None))
+    wanted = Artifact.version == version if version else Artifact.version_key == newest.scalar_subquery()
+    # chosen without their records: these would be sorted too
+    chosen = (
+        select(Artifact.id)
+        .where(*mine, wanted)
+        .order_by(Artifact.build_number.desc(), Artifact.id.desc())
         .limit(FILES_READ + 1)
+        .subquery()
     )
-    if version:
-        query = query.where(Artifact.version == version)
-    rows = session.execute(query).all()
-    return [(subdir, orjson.loads(data or b"{}"), orjson.loads(gives or b"{}")) for subdir, data, gives in rows]
+    query = (
+        select(
+            Artifact.version,
+            Subdir.name,
+            func.coalesce(Record.record, Withheld.record, b"{}"),
+            func.coalesce(case((Record.record.is_not(None), Record.run_exports), else_=Withheld.run_exports), b"{}"),
+        )
+        .select_from(chosen)
+        .join(Artifact, Artifact.id == chosen.c.id)
+        .join(Subdir, Subdir.id == Artifact.subdir_id)
+        .outerjoin(Record, ITS_RECORD)
+        .outerjoin(Withheld, Withheld.artifact_id == Artifact.id)
+    )
+    said = Said()
+    with session.execute(query.execution_options(yield_per=AT_ONCE, stream_results=True)) as rows:
+        for found, subdir, record, exports in rows:
+            if said.files == FILES_READ or said.size > BYTES_READ:
+                return said, True
+            said.version = found
+            said.add(subdir, orjson.loads(record), orjson.loads(exports))
+            said.size += len(record) + len(exports)
+    return said, False
 
 
-def published(session: Session, head: Head, package: PackageHead, version: str) -> list[Said]:
+def published(session: Session, head: Head, package: PackageHead, version: str) -> tuple[Said, bool]:
     """The same of a package that an upstream has, whose records are nowhere but in the index."""
-    found: list[Said] = []
+    said = Said(version)
     for subdir in package.platforms:
-        records = source.records(session, head.id, subdir, package.name)
-        found += [(subdir, one, one.get("run_exports") or {}) for one in records.values() if one["version"] == version]
-        if len(found) > FILES_READ:
-            break
-    return found
+        for record in source.records(session, head.id, subdir, package.name).values():
+            if record["version"] == version:
+                if said.files == FILES_READ:
+                    return said, True
+                said.add(subdir, record, record.get("run_exports") or {})
+    return said, False
 
 
 def name_in(spec: str) -> str:
@@ -143,6 +181,23 @@ def name_in(spec: str) -> str:
     virtual = spec.lstrip().startswith("__")
     found = needs.NAME.match(spec.lstrip()[2:] if virtual else spec)
     return spec if found is None else "__" * virtual + found[1].lower()
+
+
+def needed(
+    session: Session, actor: Actor, head: Head, package: PackageHead, *, limit: int
+) -> list[tuple[str, Having | None]]:
+    """The names that the newest version depends on, and the channel each comes from. Two statements, and one for each step
+    that relations lead away.
+    """
+    query = (
+        select(Need.name)
+        .where(Need.package_id == package.id, ~Need.name.startswith("__", autoescape=True))
+        .order_by(Need.name)
+        .limit(limit)
+    )
+    names = list(session.scalars(query))
+    found = suppliers.those_that_have(session, actor, names, relating.order(session, head.id)) if names else {}
+    return [(name, found.get(name)) for name in names]
 
 
 def dependents(

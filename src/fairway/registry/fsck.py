@@ -1,6 +1,7 @@
 """Do rows, blobs and index agree? The oracle of crash tests, and an administrator's answer after a bad night.
 
-It repairs nothing. What it finds it says, with what would mend it; `fairway reindex` rebuilds an index from its rows.
+It repairs nothing. What it finds it says, with what would mend it; `fairway reindex` rebuilds an index from its rows, and
+`tally` counts anew what is counted.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from fairway.conda.record import Section
 from fairway.conda.repodata import key_of
 from fairway.conda.shards import decompressed
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Channel, Package, Pointer, Record, Shard, ShardBytes, Subdir, Withheld
+from fairway.db.models import ITS_RECORD, Artifact, Channel, Pointer, Record, Shard, ShardBytes, Subdir, Withheld
 from fairway.errors import BlobMissing
-from fairway.registry import flat, sweep
-from fairway.registry.listed import bits_of
+from fairway.registry import flat, sweep, tally
+from fairway.registry.tally import LISTED
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -37,8 +38,6 @@ else:
 BATCH = 1_000
 NAMES = 100
 PIECE = 1 << 20
-LISTED = Artifact.deleted_at.is_(None) & Artifact.yanked_at.is_(None)
-"""A file that belongs into the index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,6 @@ def check(database: Database, blobs: BlobStore, *, deep: bool = False) -> Iterat
     """Compare everything. `deep` also reads every file and compares its sha256."""
     yield from check_files(database, blobs, deep=deep)
     yield from check_counts(database)
-    yield from check_listed(database)
     yield from check_records(database)
     with database.read() as session:
         subdirs = session.execute(
@@ -105,85 +103,20 @@ def check_files(database: Database, blobs: BlobStore, *, deep: bool) -> Iterator
 
 
 def check_counts(database: Database) -> Iterator[Finding]:
-    """The totals of channels and packages are those of their files."""
-    live = Artifact.deleted_at.is_(None)
+    """Totals, and what packages are listed with, are those of the files."""
     with database.read() as session:
-        totals = {
-            channel: (files, int(size or 0))
-            for channel, files, size in session.execute(
-                select(Artifact.channel_id, func.count(), func.sum(Artifact.size))
-                .where(live)
-                .group_by(Artifact.channel_id)
-            )
-        }
-        # a deleted channel is taken away piece by piece
-        for channel in session.scalars(select(Channel).where(Channel.deleted_at.is_(None))):
-            if (channel.artifacts, channel.size) != totals.get(channel.id, (0, 0)):
-                yield Finding(
-                    "error",
-                    channel.name,
-                    f"its totals are {channel.artifacts} files, {channel.size} bytes instead of {totals.get(channel.id, (0, 0))}",
-                )
-        packages = dict(
-            session.execute(select(Artifact.package_id, func.count()).where(live).group_by(Artifact.package_id))
-            .tuples()
-            .all()
-        )
-        counted = select(Package.channel_id, func.count()).where(Package.shown).group_by(Package.channel_id)
-        names = dict(session.execute(counted).tuples().all())
-        for channel in session.scalars(select(Channel).where(Channel.deleted_at.is_(None))):
-            if channel.packages != names.get(channel.id, 0):
-                yield Finding(
-                    "error",
-                    channel.name,
-                    f"it counts {channel.packages} packages instead of {names.get(channel.id, 0)}",
-                )
-        query = select(Package.id, Package.name, Package.live).join(Channel, Channel.id == Package.channel_id)
-        for package_id, name, count in session.execute(query.where(Channel.deleted_at.is_(None))):
-            if count != packages.get(package_id, 0):
-                yield Finding("error", name, f"it counts {count} files instead of {packages.get(package_id, 0)}")
-
-
-def check_listed(database: Database) -> Iterator[Finding]:
-    """What packages are listed with is that of their files in the index: the newest version, the platforms."""
-    newest: dict[int, bytes] = {}
-    places: dict[int, int] = {}
-    with database.read() as session:
-        query = (
-            select(Artifact.package_id, Subdir.name, func.max(Artifact.version_key))
-            .join(Subdir, Subdir.id == Artifact.subdir_id)
-            .where(LISTED)
-            .group_by(Artifact.package_id, Subdir.name)
-        )
-        for package_id, subdir, key in session.execute(query):
-            newest[package_id] = max(newest.get(package_id, b""), bytes(key))
-            places[package_id] = places.get(package_id, 0) | bits_of([subdir])
-        packages = (
-            select(Package.id, Package.name, Package.version, Package.version_key, Package.places)
-            .join(Channel, Channel.id == Package.channel_id)
-            .where(Channel.deleted_at.is_(None))
-        )
-        for package_id, name, version, key, bits in session.execute(packages):
-            if bytes(key) != newest.get(package_id, b"") or bool(version) != (package_id in newest):
-                yield Finding("error", name, f"its newest version is said to be {version or 'none'}, which is not so")
-            if bits != places.get(package_id, 0):
-                yield Finding("error", name, "the platforms it is listed for are not those of its files")
+        for drift in tally.drifted(session):
+            yield Finding("error", drift.where, drift.what)
 
 
 def check_records(database: Database) -> Iterator[Finding]:
     """Each file that belongs into the index has its record there, and each record its file; each yanked one has its
     record kept, for when it comes back.
     """
-    together = (
-        (Record.subdir_id == Artifact.subdir_id)
-        & (Record.section == Artifact.section)
-        & (Record.name == Artifact.name)
-        & (Record.filename == Artifact.filename)
-    )
     here = select(Subdir.id).join(Channel, Channel.id == Subdir.channel_id).where(Channel.deleted_at.is_(None))
-    missing = select(Artifact.filename).outerjoin(Record, together).where(LISTED, Record.filename.is_(None))
+    missing = select(Artifact.filename).outerjoin(Record, ITS_RECORD).where(LISTED, Record.filename.is_(None))
     missing = missing.where(Artifact.subdir_id.in_(here))
-    extra = select(Record.filename).outerjoin(Artifact, together & LISTED).where(Artifact.id.is_(None))
+    extra = select(Record.filename).outerjoin(Artifact, ITS_RECORD & LISTED).where(Artifact.id.is_(None))
     extra = extra.where(Record.subdir_id.in_(here))
     kept = select(Withheld.artifact_id)
     yanked = (Artifact.yanked_at.is_not(None), Artifact.deleted_at.is_(None), Artifact.subdir_id.in_(here))

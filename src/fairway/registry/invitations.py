@@ -118,6 +118,8 @@ def _make(
     *,
     now: int,
 ) -> Sent:
+    if channel is not None:
+        channels.hold(session, channel.id)  # before invitations are locked, as by who changes members
     here = Invitation.channel_id == channel.id if channel is not None else Invitation.channel_id.is_(None)
     _answer(session, here & same, "withdrawn", now=now)
     waiting = select(func.count()).select_from(Invitation).where(here, pending(now))
@@ -205,9 +207,9 @@ def accept(session: Session, actor: Actor, *, now: int, invitation_id: int = 0, 
         raise NotFound
     if not may_still_invite(session, row):
         raise Invalid("Whoever invited you may not do so any more: ask for a new invitation.", code="invitation_void")
+    channels.hold(session, channel.id)
     if not _answer(session, Invitation.id == row.id, "accepted", now=now):
         raise NotFound
-    channels.hold(session, channel.id)
     role = Role.of(row.role)
     member = session.get(Member, (channel.id, actor.user_id))
     if member is None:

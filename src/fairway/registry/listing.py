@@ -20,7 +20,7 @@ from fairway.errors import FairwayError, NotFound
 from fairway.registry import access
 from fairway.registry.access import Action, Gate
 from fairway.registry.actor import Actor, Role, Visibility
-from fairway.registry.paging import Page, page
+from fairway.registry.paging import Page, package_named, page
 from fairway.registry.statistics import DAY_MS
 from fairway.registry.upstreams import Beside
 
@@ -223,10 +223,10 @@ def cards(
     rows, following, previous = page(
         session,
         query,
-        (Channel.updated_at, Channel.id) if updated else (Channel.name,),
+        (Channel.updated_at, Channel.name) if updated else (Channel.name,),
         cursor=cursor,
         limit=limit,
-        key=(lambda row: (row.updated_at, row.id)) if updated else (lambda row: (row.name,)),
+        key=(lambda row: (row.updated_at, row.name)) if updated else (lambda row: (row.name,)),
         descending=updated,
     )
     days = channel_days(session, [row.id for row in rows], now=now)
@@ -283,25 +283,33 @@ def packages(
         query = query.where(Package.name.contains(text.strip().lower(), autoescape=True))
     if platform:
         query = query.where(on_platform(platform))
-    return rows_page(session, query, head.name, sort, cursor=cursor, limit=limit, now=now)
+    return rows_page(session, query, head, sort, cursor=cursor, limit=limit, now=now)
 
 
 def rows_page(
-    session: Session, query: Select[*tuple[Any, ...]], channel: str, sort: Sort, *, cursor: str, limit: int, now: int
+    session: Session, query: Select[*tuple[Any, ...]], head: Head, sort: Sort, *, cursor: str, limit: int, now: int
 ) -> Page[PackageRow]:
     """A page of packages of one channel, `ROW`s."""
     order, key = ORDERS[sort]
     rows, following, previous = page(
-        session, query, order, cursor=cursor, limit=limit, key=key, descending=sort is not Sort.NAME
+        session,
+        query,
+        order,
+        cursor=cursor,
+        limit=limit,
+        key=key,
+        descending=sort is not Sort.NAME,
+        named=None if sort is Sort.NAME else package_named(head.id),
     )
     days = package_days(session, [row.id for row in rows], now=now)
-    return Page([package_row(row, channel, days) for row in rows], following, previous)
+    return Page([package_row(row, head.name, days) for row in rows], following, previous)
 
 
+# by id where many are alike, as those that nobody downloaded yet: the indexes end with it
 ORDERS: Mapping[Sort, Any] = {
     Sort.NAME: ((Package.name,), lambda row: (row.name,)),
-    Sort.UPDATED: ((Package.updated_at, Package.id), lambda row: (row.updated_at, row.id)),
-    Sort.DOWNLOADS: ((Package.downloads, Package.id), lambda row: (row.downloads, row.id)),
+    Sort.UPDATED: ((Package.updated_at, Package.id), lambda row: (row.updated_at, row.name)),
+    Sort.DOWNLOADS: ((Package.downloads, Package.id), lambda row: (row.downloads, row.name)),
 }
 
 

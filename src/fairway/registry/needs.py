@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from fairway.conda import spec
 from fairway.db import quick
-from fairway.db.models import Artifact, Need, Package, Record
+from fairway.db.models import ITS_RECORD, Artifact, Need, Package, Record
 from fairway.registry import sweep
 
 NAME = spec.NAME
@@ -26,6 +26,13 @@ ADD_ALL = insert(TABLE).from_select(
     select(
         func.unnest(bindparam("ids", type_=ARRAY(BigInteger))), func.unnest(bindparam("names", type_=ARRAY(String)))
     ),
+)
+NEWEST = (
+    select(Record.record)
+    .select_from(Artifact)
+    .join(Package, (Package.id == Artifact.package_id) & (Package.version_key == Artifact.version_key))
+    .join(Record, ITS_RECORD)
+    .where(Artifact.package_id == bindparam("package"))
 )
 DROP = delete(TABLE).where(TABLE.c.package_id == bindparam("owner"), TABLE.c.name == bindparam("needed"))
 
@@ -75,15 +82,8 @@ def refresh(session: Session, package_ids: Iterable[int]) -> None:
     """Read what the newest versions of some packages need off their records, where a file of one was taken away or
     changed.
     """
-    together = (
-        (Record.subdir_id == Artifact.subdir_id)
-        & (Record.section == Artifact.section)
-        & (Record.name == Artifact.name)
-        & (Record.filename == Artifact.filename)
-    )
+    run = quick.of(session)
     for package_id in sorted(set(package_ids)):
-        newest = select(Package.version_key).where(Package.id == package_id).scalar_subquery()
-        query = select(Record.record).select_from(Artifact).join(Record, together)
-        query = query.where(Artifact.package_id == package_id, Artifact.version_key == newest)
-        names = set().union(*(names_in(orjson.loads(record)) for record in session.scalars(query)))
+        records = run.execute(NEWEST, {"package": package_id})
+        names = set().union(*(names_in(orjson.loads(record)) for (record,) in records))
         write(session, exactly={package_id: names})

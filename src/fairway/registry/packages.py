@@ -25,7 +25,7 @@ from fairway.errors import NotFound
 from fairway.registry import listing, statistics
 from fairway.registry.browse import FileView
 from fairway.registry.listing import Head
-from fairway.registry.paging import Page, page
+from fairway.registry.paging import Page, event_named, file_named, page
 from fairway.registry.statistics import DAY_MS
 
 LINKS = {
@@ -325,8 +325,9 @@ def files(
         (Artifact.version_key, Artifact.build_number, Artifact.id),
         cursor=cursor,
         limit=limit,
-        key=lambda row: (bytes(row.version_key), row.build_number, row.id),
+        key=lambda row: (bytes(row.version_key), row.build_number, row.subdir, row.filename),
         descending=True,
+        named=file_named(Artifact.package_id, package.id),
     )
     downloads = statistics.downloads_of(session, [row.id for row in rows])
     return Page([file_view(row, downloads.get(row.id, 0)) for row in rows], following, previous)
@@ -441,8 +442,9 @@ def history(session: Session, package: PackageHead, *, cursor: str = "", limit: 
         (Audit.id,),
         cursor=cursor,
         limit=limit,
-        key=lambda row: (row.id,),
+        key=lambda row: (row.at, row.action, row.subject),
         descending=True,
+        named=event_named(Audit.package_id, package.id),
     )
     events = [Event(row.id, row.at, row.actor, row.action, row.subject, row.details or {}) for row in rows]
     return Page(events, following, previous)

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import orjson
-from sqlalchemy import ColumnElement, Select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, ScalarSelect, Select, func, literal, select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
+from fairway.db.models import Artifact, Audit, Package, Subdir
 from fairway.errors import Malformed
 
 T = TypeVar("T")
-CURSOR_MAX = 600
+CURSOR_MAX = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,19 @@ class Page(Generic[T]):
     previous: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a cursor says instead of the id that an order ends with. Ids are counted over all channels: two of them tell how
+    much happened in between, also in those that one may not read.
+
+    `columns` are values that readers see and that name one row; `id_of` finds its id by them, among the rows that this
+    reader may see. If it is not there any more, those that only the id kept apart from it are left out.
+    """
+
+    columns: Sequence[Any]
+    id_of: Callable[..., ScalarSelect[int]]
+
+
 def page(
     session: Session,
     query: Select[*tuple[Any, ...]],
@@ -37,15 +51,19 @@ def page(
     limit: int,
     key: Callable[[Any], Sequence[int | str | bytes]],
     descending: bool = False,
+    named: Named | None = None,
 ) -> tuple[list[Any], str | None, str | None]:
     """Some rows of `query` in the order of the columns `order`, which together are unique, and the cursors of the next
-    page and of the one before. `key` gives the values of these columns of a row. Raises: Malformed: no cursor of ours.
+    page and of the one before. `key` gives the values of these columns of a row; with `named`, its name for the last.
+    Raises: Malformed: no cursor of ours.
     """
-    back, place = decoded(cursor, "".join(kind_of(column) for column in order)) if cursor else (False, None)
+    said = order if named is None else [*order[:-1], *named.columns]
+    back, place = decoded(cursor, "".join(kind_of(column) for column in said)) if cursor else (False, None)
     down = descending != back
     if place is not None:
         columns: ColumnElement[Any] = tuple_(*order)
-        query = query.where(columns < tuple(place) if down else columns > tuple(place))
+        begin = tuple_(*bounds(order, place, named))
+        query = query.where(columns < begin if down else columns > begin)
     query = query.order_by(*(column.desc() if down else column.asc() for column in order))
     rows = list(session.execute(query.limit(limit + 1)))
     more = len(rows) > limit
@@ -57,6 +75,14 @@ def page(
     following = encoded(key(rows[-1]), back=False) if more or back else None
     previous = encoded(key(rows[0]), back=True) if (more if back else place is not None) else None
     return rows, following, previous
+
+
+def bounds(order: Sequence[Any], place: Sequence[int | str | bytes], named: Named | None) -> list[Any]:
+    if named is None:
+        return [literal(value, column.type) for column, value in zip(order, place, strict=True)]
+    before = len(order) - 1
+    values = [literal(value, column.type) for column, value in zip(order[:-1], place[:before], strict=True)]
+    return [*values, named.id_of(*place[before:])]
 
 
 def encoded(key: Sequence[int | str | bytes], *, back: bool) -> str:
@@ -92,3 +118,35 @@ def _value(kind: str, value: Any) -> int | str | bytes:
     if kind == "b" and type(value) is str:
         return bytes.fromhex(value)
     raise ValueError
+
+
+# --- what cursors call things, and where they are looked for: a column, and whose rows somebody was let into ------------
+
+
+def package_named(channel_id: int) -> Named:
+    def id_of(name: str) -> ScalarSelect[int]:
+        one = aliased(Package)
+        return select(one.id).where(one.channel_id == channel_id, one.name == name).scalar_subquery()
+
+    return Named((Package.name,), id_of)
+
+
+def file_named(whose: InstrumentedAttribute[int], owner: int) -> Named:
+    def id_of(subdir: str, filename: str) -> ScalarSelect[int]:
+        one, place = aliased(Artifact), aliased(Subdir)
+        query = select(one.id).join(place, place.id == one.subdir_id)
+        same = (getattr(one, whose.key) == owner, place.name == subdir, one.filename == filename)
+        return query.where(*same).scalar_subquery()
+
+    return Named((Subdir.name, Artifact.filename), id_of)
+
+
+def event_named(whose: InstrumentedAttribute[int | None], owner: int) -> Named:
+    """A line of the audit. Two at one moment that say the same are as good as one."""
+
+    def id_of(at: int, action: str, subject: str) -> ScalarSelect[int]:
+        one = aliased(Audit)
+        same = (getattr(one, whose.key) == owner, one.at == at, one.action == action, one.subject == subject)
+        return select(func.max(one.id)).where(*same).scalar_subquery()
+
+    return Named((Audit.at, Audit.action, Audit.subject), id_of)

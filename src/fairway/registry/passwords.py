@@ -7,6 +7,9 @@ and everybody may ask for it, so few do at once, few wait, and the rest is told 
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import secrets
 import threading
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -79,6 +82,24 @@ def matches(kept: str | None, password: str) -> bool:
     except (VerificationError, InvalidHashError):
         return False
     return bool(kept)
+
+
+def browser_mark(kept: str) -> str:
+    """What a browser keeps in which this password was given, to be known again. It needs no row, since nobody else knows
+    what is kept of a password (a hash with 128 random bits of salt), and is worth nothing once that changes.
+    """
+    number = secrets.token_urlsafe(16)
+    return f"{number}.{_sealed(kept, number)}"
+
+
+def is_known(kept: str | None, mark: str) -> bool:
+    """Whether that is the mark of a browser in which this very password was given."""
+    number, _, seal = mark.partition(".")
+    return hmac.compare_digest(_sealed(kept or NOBODYS_HASH, number).encode(), seal.encode()) and kept is not None
+
+
+def _sealed(kept: str, number: str) -> str:
+    return hmac.new(kept.encode(), f"browser:{number}".encode(), hashlib.sha256).hexdigest()
 
 
 def outdated(kept: str) -> bool:

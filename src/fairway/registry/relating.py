@@ -2,7 +2,7 @@
 
 What is said stays said. It is *in effect*, and so in what clients fetch, only while the other channel is there and at
 least as open as the one that names it: nobody learns from a relation of a channel they may not read. A private channel
-is never named, because who may read it changes with every member; `docs/decisions/0034` has the reasons.
+is never named, because who may read it changes with every member; `docs/decisions/0035` has the reasons.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ whoever asks may read. What a solver would make of versions is for the solver to
 read are counted or named: what is in others changes nothing.
 
 `wants` holds each channel's dependencies and whether it has them, kept up to date by the database itself; so only what
-a channel lacks is looked up elsewhere (docs/decisions/0034 has figures).
+a channel lacks is looked up elsewhere (docs/decisions/0035 has figures).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import Any
 
 from rapidfuzz.distance import OSA
 from sqlalchemy import ColumnElement, Select, and_, column, func, or_, select, table, text
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from fairway.conda.text import has_control
 from fairway.db.models import Channel, Package
@@ -33,8 +33,12 @@ NEAR_MIN = 4  # letters: of three, one wrong is another word
 TERMS_MAX = 8
 LAST_LETTER = "\U0010ffff"
 MOST_DOWNLOADED = 3_000
-AMONG_MOST = Package.id.in_(select(Package.id).order_by(Package.downloads.desc()).limit(MOST_DOWNLOADED))
-"""Where the best of what is common are found at once: whoever is not among these is downloaded less."""
+OTHER = aliased(Package)
+LEAST = select(OTHER.downloads).order_by(OTHER.downloads.desc()).offset(MOST_DOWNLOADED).limit(1).scalar_subquery()
+AMONG_MOST = Package.downloads > func.coalesce(LEAST, -1)
+"""Where the best of what is common are found at once: whoever is not among these is downloaded less. An index says who they
+are; their rows are looked at only where they match.
+"""
 WORDS = table("package_words", column("rowid"), column("package_words"))
 
 

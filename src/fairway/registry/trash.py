@@ -19,7 +19,7 @@ from fairway.registry.actor import Actor, Role, Visibility
 from fairway.registry.browse import FileView
 from fairway.registry.channels import ChannelView, view
 from fairway.registry.listing import Head
-from fairway.registry.paging import Page, page
+from fairway.registry.paging import Page, file_named, page
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,8 @@ def files(session: Session, head: Head, *, cursor: str = "", limit: int = 50, no
         (Artifact.deleted_at, Artifact.id),
         cursor=cursor,
         limit=limit,
-        key=lambda row: (row.deleted_at, row.id),
+        key=lambda row: (row.deleted_at, row.subdir, row.filename),
         descending=True,
+        named=file_named(Artifact.channel_id, head.id),
     )
     return Page([packages.file_view(row, 0) for row in rows], following, previous)

@@ -18,7 +18,7 @@ from sqlalchemy import delete as remove
 from sqlalchemy.orm import Session
 
 from fairway.conda.text import has_control
-from fairway.db.models import Artifact, Channel, Detail, Package, Record, Subdir, Withheld
+from fairway.db.models import ITS_RECORD, Artifact, Channel, Detail, Package, Record, Subdir, Withheld
 from fairway.errors import Invalid, NotFound, QuotaExceeded
 from fairway.registry import access, audit, index, needs, theirs
 from fairway.registry.access import Action
@@ -28,13 +28,6 @@ from fairway.registry.listed import bits_of, show_newest
 from fairway.registry.rows import Home
 
 REASON_MAX = 500
-
-TOGETHER = (
-    (Record.subdir_id == Artifact.subdir_id)
-    & (Record.section == Artifact.section)
-    & (Record.name == Artifact.name)
-    & (Record.filename == Artifact.filename)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +201,7 @@ def take_out(session: Session, artifacts: Sequence[Artifact], *, now: int) -> li
     session.flush()
     ids = [artifact.id for artifact in artifacts]
     table = cast("Table", Withheld.__table__)
-    source = select(Artifact.id, Record.record, Record.run_exports).join(Record, TOGETHER).where(Artifact.id.in_(ids))
+    source = select(Artifact.id, Record.record, Record.run_exports).join(Record, ITS_RECORD).where(Artifact.id.in_(ids))
     session.execute(insert(table).from_select(["artifact_id", "record", "run_exports"], source))
     for artifact in artifacts:
         session.execute(
@@ -300,7 +293,7 @@ def refresh_package(session: Session, package_id: int) -> None:
     newest = session.execute(
         select(Artifact.version, Detail.about, Record.record)
         .join(Detail, Detail.artifact_id == Artifact.id)
-        .join(Record, TOGETHER)
+        .join(Record, ITS_RECORD)
         .where(*listed)
         .order_by(Artifact.version_key.desc(), Artifact.indexed_at.desc(), Artifact.id.desc())
         .limit(1)

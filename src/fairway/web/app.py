@@ -102,6 +102,8 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        # with a slash more or less it would send on to an address that is made of the Host that was sent: anybody's choice
+        redirect_slashes=False,
         lifespan=lifespan,
     )
     api.state.fairway, api.state.metrics = app, metrics
@@ -154,7 +156,7 @@ class Dispatch:
             # a proxy that keeps /metrics inside does not look behind /t/x
             raise errors.NotFound
         elif visit.place.paged and reading and (rest or first) and visit.place.path.endswith("/"):
-            # the router would make a whole address of the Host that was sent, which anybody may choose, without our mount
+            # people add one; whatever else has one too many is not there
             where = self.mount.rstrip("/") + own_path(quote(visit.place.path.rstrip("/"), safe="/@:+~!$,="))
             answer = Response(
                 status_code=HTTPStatus.SEE_OTHER, headers={"Location": where, "Cache-Control": "no-store"}

@@ -17,7 +17,7 @@ LONGEST = 100
 
 class Cookies:
     """`session` is who is signed in, `form` ties a form to the browser of somebody who is not, `note` is what the next page
-    has to say.
+    has to say, `known` that somebody signed in with this browser before, so that strangers' guesses do not keep them out.
     """
 
     def __init__(self, url: str) -> None:
@@ -26,7 +26,9 @@ class Cookies:
         # a browser takes a name with this prefix only from this very host, over TLS, for all of its paths: no neighbour on
         # a subdomain can plant one
         prefix = "__Host-" if secure and not mount else ""
-        self.session, self.form, self.note = (prefix + name for name in ("fairway", "fairway-form", "fairway-note"))
+        self.session, self.form, self.note, self.known = (
+            prefix + name for name in ("fairway", "fairway-form", "fairway-note", "fairway-known")
+        )
         self._attributes = f"; Path={mount}/; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
         self._session = self.session.encode()
 

@@ -8,6 +8,7 @@ from typing import Annotated, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from fastapi import Depends, Request
+from starlette.routing import Match
 
 from fairway.app import Fairway
 from fairway.errors import TokenInvalid
@@ -86,10 +87,33 @@ def confirmed(request: Request) -> Actor:
 
 
 def here(request: Request) -> str:
-    """The page that is asked for, to come back to: behind the mount, and without a key."""
+    """The page that is asked for, to come back to: behind the mount, and without a key. For a form that was sent to an
+    address at which there is no page, the page it stood on.
+    """
+    if request.method not in {"GET", "HEAD"} and not is_page(request):
+        return before(request)
     path = quote(request.scope["path"], safe="/@:+~!$,=")
     query = request.scope["query_string"].decode("latin-1")
     return own_path(f"{path}?{query}" if query and request.method == "GET" else path)
+
+
+def is_page(request: Request) -> bool:
+    """Whether there is something to get at the address that is asked."""
+    scope = {**request.scope, "method": "GET"}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+
+def before(request: Request) -> str:
+    """The page of this site that somebody comes from, as the browser says; else the first page."""
+    try:
+        said = urlsplit(request.headers.get("referer", ""))
+    except ValueError:
+        return HOME
+    if said.netloc != request.headers.get("host"):
+        return HOME
+    mount = urlsplit(app_of(request).settings.url).path.rstrip("/")
+    path = said.path.removeprefix(mount)
+    return own_path(f"{path}?{said.query}" if said.query else path)
 
 
 def own_path(text: str) -> str:

@@ -78,22 +78,44 @@ class Limits:
 class Passwords:
     """How often a password may be tried: by name, by address, and in all. Who gave the right one was not guessing, so only
     the last of these counts it.
+
+    Strangers can use up what a name has from many addresses, for as long as they like. So a browser that somebody signed in
+    with before (`passwords.is_known`) is counted by itself, and only by that: it is not kept out with them.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._name = Limit("wrong passwords for one name", 10, 300, 10, clock=clock)
         self._address = Limit("wrong passwords from one address", 10, 300, 10, clock=clock)
+        self._browser = Limit("wrong passwords from one browser", 10, 300, 10, clock=clock)
         self._all = Limit("sign-ins", 1_000, 300, 1_000, clock=clock)
 
-    def take(self, name: str, address: str) -> None:
-        """Raises: RateLimited."""
-        self._address.take(address)
-        self._name.take(name.strip().lower()[:256])
-        self._all.take("")
+    def take(self, name: str, address: str, browser: str | None = None) -> None:
+        """`browser` is what a known one showed. Raises: RateLimited, and then nothing is counted."""
+        taken: list[tuple[Limit, str]] = []
+        try:
+            for limit, who in self._counted(name, address, browser):
+                limit.take(who)
+                taken.append((limit, who))
+            if browser is None:
+                self._all.take("")
+        except RateLimited:
+            # who waits for a name that strangers have used up must not use up their own address by it
+            for limit, who in taken:
+                limit.give_back(who)
+            raise
 
-    def right(self, name: str, address: str) -> None:
-        self._address.give_back(address)
-        self._name.give_back(name.strip().lower()[:256])
+    def right(self, name: str, address: str, browser: str | None = None) -> None:
+        for limit, who in self._counted(name, address, browser):
+            limit.give_back(who)
+
+    def take_code(self, address: str) -> None:
+        """For the code of the set-up: of 100 random bits, so that only who asks is slowed. Raises: RateLimited."""
+        self._address.take(address)
+
+    def _counted(self, name: str, address: str, browser: str | None) -> list[tuple[Limit, str]]:
+        if browser is not None:
+            return [(self._browser, browser)]
+        return [(self._address, address), (self._name, name.strip().lower()[:256])]
 
 
 def caller(client: str, forwarded: Iterable[str], trusted: Sequence[Network]) -> str:

@@ -13,11 +13,12 @@ from fastapi.responses import Response
 from fairway import settings as settings_module
 from fairway.app import Fairway
 from fairway.errors import Invalid, NotFound
-from fairway.registry import administer, channels, oversight, trash
+from fairway.registry import administer, channels, invitations, oversight, trash
 from fairway.registry.actor import Actor
+from fairway.registry.paging import CURSOR_MAX
 from fairway.settings import Settings
 from fairway.tasks import DAY_MS
-from fairway.web.deps import App, SignedIn, confirmed
+from fairway.web.deps import App, SignedIn, confirmed, limits_of
 from fairway.web.pages.forms import Form, PageRoute, Sent, see_other
 from fairway.web.pages.render import page
 
@@ -34,7 +35,7 @@ ACTS = (
 )  # fmt: skip
 
 Text = Annotated[str, Query(max_length=200)]
-Cursor = Annotated[str, Query(max_length=600)]
+Cursor = Annotated[str, Query(max_length=CURSOR_MAX)]
 
 
 def administrator(actor: SignedIn) -> Actor:
@@ -183,6 +184,46 @@ def do_user_act(request: Request, app: App, actor: Acting, user: str, act: UserA
             found = oversight.user(session, actor, user)
         return user_act_form(request, found, act, form)
     return see_other(request, to("/admin/users", q=user), USER_ACTS[act].note)
+
+
+# --- people to come ----------------------------------------------------------------------------------------------------
+
+
+@router.get("/invitations")
+def asked_in(request: Request, app: App, actor: Admin) -> Response:
+    """Who may make an account here and has not yet. The links themselves are kept nowhere."""
+    with app.database.read() as session:
+        found = invitations.list_of_server(session, actor, now=app.now())
+    return page(request, "admin/invitations.html", invited=found, mode=app.settings.sign_up)
+
+
+@router.get("/invitations/new")
+def ask_whom(request: Request, app: App, _: Acting) -> Response:
+    return page(request, "admin/invite.html", form=Form(), mode=app.settings.sign_up)
+
+
+@router.post("/invitations/new")
+def ask_in(request: Request, app: App, actor: Acting, form: Sent) -> Response:
+    """Make the link. The page of this answer is the only place that ever shows it. Raises: RateLimited."""
+    limits_of(request).invitations.take(actor.user_id)
+    try:
+        with app.database.write() as session:
+            sent = invitations.invite_to_server(session, actor, form.text("email"), now=app.now())
+    except Invalid as refused:
+        form.refuse("email", refused.detail)
+        return page(request, "admin/invite.html", form.status, form=form, mode=app.settings.sign_up)
+    link = f"{app.settings.url}/invitations/{sent.code}"
+    return page(request, "admin/invited.html", invitation=sent.invitation, link=link)
+
+
+@router.post("/invitations/{invitation_id}/withdraw")
+def withdraw(
+    request: Request, app: App, actor: Admin, invitation_id: Annotated[int, Path(ge=1, le=1 << 62)]
+) -> Response:
+    """Raises: NotFound: it is a channel's, was answered, or is over."""
+    with app.database.write() as session:
+        invitations.withdraw(session, actor, invitation_id, now=app.now())
+    return see_other(request, "/admin/invitations", "withdrawn")
 
 
 # --- channels ----------------------------------------------------------------------------------------------------------

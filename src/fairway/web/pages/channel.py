@@ -191,6 +191,8 @@ def framed(request: Request, head: Head, owners: Sequence[str] = ()) -> dict[str
         tabs.append(("members", "Members", f"{at}/members", None))
     if head.may(Action.MANAGE):
         tabs.append(("settings", "Settings", f"{at}/settings", None))
+    elif head.may(Action.DELETE):
+        tabs.append(("settings", "Deleted files", f"{at}/trash", None))
     may = {action.name.lower(): head.may(action) for action in Action}
     return {"head": head, "tabs": tabs, "may": may, "owners": owners}
 

@@ -26,12 +26,13 @@ from fairway.web.deps import (
     limits_of,
     own_path,
 )  # fmt: skip
-from fairway.web.pages.forms import Form, OpenRoute, PageRoute, Sent, see_other
+from fairway.web.pages.forms import Form, OpenRoute, PageRoute, Sent, cookie_headers, see_other
 from fairway.web.pages.render import page
 
 router = APIRouter(include_in_schema=False, route_class=OpenRoute)
 inside = APIRouter(include_in_schema=False, route_class=PageRoute)
 
+KNOWN_SECONDS = 365 * 86_400
 WRONG = "Name and password do not belong together."
 FIELDS = {
     "name_invalid": "name", "email_invalid": "email", "full_name_invalid": "full_name", "password_invalid": "password",
@@ -64,25 +65,31 @@ def login(request: Request, app: App, actor: Visitor, form: Sent) -> Response:
         sign_in = partial(accounts.sign_in, credential=credential, renewed=renewed)
         secret = start(request, app, actor, sign_in)
         if secret is not None:
-            return entered(request, secret, own_path(form.value("next")))
+            return entered(request, secret, renewed or credential.kept, own_path(form.value("next")))
     form.refuse("password", WRONG)
     return login_form(request, form)
 
 
 def tried(request: Request, app: Fairway, name: str, password: str) -> Credential | None:
     """Somebody's, if that is their password; every wrong one is counted. Raises: RateLimited, Unavailable."""
-    limits, address = limits_of(request).passwords, counted(request)
-    limits.take(name, address)
     with app.database.read() as session:
         credential = accounts.credential(session, name)
+    limits, who = limits_of(request).passwords, (name, counted(request), known_browser(request, credential))
+    limits.take(*who)
     # without a connection: this takes long
     if passwords.matches(credential.kept, password):
-        limits.right(name, address)
+        limits.right(*who)
         return credential
     user = None if credential.user is None else credential.user.name
     with app.database.write() as session:
         sessions.failed(session, user, address=address_of(request), now=app.now())
     return None
+
+
+def known_browser(request: Request, credential: Credential) -> str | None:
+    """What this browser shows, if somebody gave this very password in it before."""
+    mark = cookies_of(request).read(cookies_of(request).known, cookie_headers(request)) or ""
+    return mark if passwords.is_known(credential.kept, mark) else None
 
 
 def start(request: Request, app: Fairway, actor: Actor, sign_in: accounts.SignIn) -> str | None:
@@ -95,12 +102,17 @@ def start(request: Request, app: Fairway, actor: Actor, sign_in: accounts.SignIn
     return secret
 
 
-def entered(request: Request, secret: str, path: str, note: str | None = None) -> Response:
-    """On to a page, with the session's cookie. The secret of forms is another one from now on."""
+def entered(request: Request, secret: str, kept: str | None, path: str, note: str | None = None) -> Response:
+    """On to a page, with the session's cookie; `kept` is the password's hash by now. The secret of forms is another one
+    from now on.
+    """
     jar = cookies_of(request)
     answer = see_other(request, path, note)
     answer.headers.append("Set-Cookie", jar.write(jar.session, secret, seconds=sessions.LIFE_MS // 1000))
     answer.headers.append("Set-Cookie", jar.drop(jar.form))
+    if kept is not None:
+        mark = passwords.browser_mark(kept)
+        answer.headers.append("Set-Cookie", jar.write(jar.known, mark, seconds=KNOWN_SECONDS))
     return answer
 
 
@@ -135,7 +147,7 @@ def confirm(request: Request, app: App, actor: SignedIn, form: Sent) -> Response
         return confirm_form(request, actor, form)
     with app.database.write() as session:
         secret = sessions.confirm(session, actor, now=app.now())
-    return entered(request, secret, own_path(form.value("next")))
+    return entered(request, secret, credential.kept, own_path(form.value("next")))
 
 
 # --- the first administrator -------------------------------------------------------------------------------------------
@@ -153,7 +165,7 @@ def setup_page(request: Request, app: App) -> Response:
 @router.post("/setup")
 def set_up(request: Request, app: App, actor: Visitor, form: Sent) -> Response:
     """Make the first administrator, for who knows the code that the server printed. Raises: NotFound, RateLimited."""
-    limits_of(request).passwords.take("setup code", counted(request))
+    limits_of(request).passwords.take_code(counted(request))
     given = form.value("code")
     try:
         with app.database.read() as session:
@@ -163,7 +175,7 @@ def set_up(request: Request, app: App, actor: Visitor, form: Sent) -> Response:
             finish = partial(setup.finish, code=given, **details)
             secret = start(request, app, actor, accounts.first_time(finish))
             app.setup_code_file.unlink(missing_ok=True)
-            return entered(request, secret or "", HOME)
+            return entered(request, secret or "", details["password_hash"], HOME)
     except (Invalid, NameTaken) as error:
         form.blame(error, FIELDS, otherwise="code")
     return page(request, "entry/setup.html", form.status, form=form)
@@ -238,7 +250,7 @@ def signup(request: Request, app: App, actor: Visitor, form: Sent) -> Response:
             made = partial(invitations.sign_up, mode=app.settings.sign_up, code=given or None, **details)
             secret = start(request, app, actor, accounts.first_time(made))
             on = "/invitations" if asked is not None and asked.channel is not None else HOME
-            return entered(request, secret or "", on)
+            return entered(request, secret or "", details["password_hash"], on)
     except (Invalid, NameTaken) as error:
         form.blame(error, FIELDS, otherwise="name")
     return signup_form(request, form, asked, closed)

@@ -91,7 +91,7 @@ def change_password(request: Request, app: App, actor: SignedIn, form: Sent) -> 
     with app.database.write() as session:
         accounts.set_password(session, actor, actor.name, password_hash, now=app.now())
         secret = sessions.confirm(session, actor, now=app.now())
-    return entered(request, secret, "/settings/password", "password-changed")
+    return entered(request, secret, password_hash, "/settings/password", "password-changed")
 
 
 # --- browsers ----------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 SHOWN = 50
 OFFERED_SHOWN = 200
 CHOICES = 400  # versions and files that a field offers
+NEEDS_SHOWN = 24
 ABOUT_SHOWN = 40
 
 Cursor = Annotated[str, Query(max_length=CURSOR_MAX)]
@@ -78,6 +79,7 @@ class Group:
     title: str
     about: str
     needs: Sequence[Requirement]
+    left_out: int  # how many more there are
     needed: bool = False  # without these it cannot be installed
 
 
@@ -145,6 +147,7 @@ def overview(request: Request, app: App, actor: Visitor, channel: str, name: str
         head, package = opened(app, session, actor, channel, name)
         recent = listing.package_days(session, [package.id], now=app.now())[package.id]
         versions = known_versions(session, head, package)
+        needs = [] if version else dependencies.needed(session, actor, head, package, limit=NEEDS_SHOWN + 1)
     if version and version not in versions:
         raise NotFound(f"There is no version {version[:80]} of {name} in {channel}.")
     address = f"{app.settings.url}/{head.name}"
@@ -157,6 +160,8 @@ def overview(request: Request, app: App, actor: Visitor, channel: str, name: str
         version=version,
         versions=[one for one, reason in versions.items() if one == version or reason is None][:CHOICES],
         yanked=versions.get(version),
+        needs=needs[:NEEDS_SHOWN],
+        more_needs=len(needs) > NEEDS_SHOWN,
         install=clients.install(package.name, version or None, [address], private=private),
         description=markdown.render(package.description) if package.description else "",
         references=[(LINKS[key], address) for key, address in package.links.items() if key in LINKS],
@@ -260,10 +265,14 @@ def grouped(found: Dependencies) -> list[Group]:
         "virtual": found.virtual,
         "constrains": found.constrains,
     }
-    groups = [Group(*GROUPS[kind], needs, kind == "depends") for kind, needs in every.items() if needs]
+    left_out = found.left_out
+    groups = [
+        Group(*GROUPS[kind], needs, left_out.get(kind, 0), kind == "depends") for kind, needs in every.items() if needs
+    ]
     for kind, needs in found.run_exports.items():
         title = f"Run exports, {kind.replace('_', ' ')}"
-        groups.append(Group(title, EXPORTS.get(kind, "Given to what is built with it."), needs))
+        about = EXPORTS.get(kind, "Given to what is built with it.")
+        groups.append(Group(title, about, needs, left_out.get(kind, 0)))
     return groups
 
 

@@ -1,7 +1,7 @@
 """Yanking and searching
 
 Records of files that left the index and may come back; what an archive holds; which package a line of the audit is
-about; and an index of the words of packages, each database's own: FTS5 with trigrams on SQLite, pg_trgm on PostgreSQL
+about; indexes for what files take in all; and an index of the words of packages, each database's own: FTS5 with trigrams on SQLite, pg_trgm on PostgreSQL
 (without it where the extension may not be created: names are still found by their beginning, all else slower).
 
 Revision: 0004
@@ -17,6 +17,7 @@ depends_on = None
 
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
+OUT = "purged_at IS NULL AND (deleted_at IS NOT NULL OR yanked_at IS NOT NULL)"
 # detail=column: half the size; whoever asks looks at what was found, so positions are not needed
 WORDS = """
     CREATE VIRTUAL TABLE package_words
@@ -71,6 +72,12 @@ def upgrade() -> None:
     mine = sa.text("package_id IS NOT NULL")
     op.create_index("ix_audit_package_id", "audit", ["package_id"], sqlite_where=mine, postgresql_where=mine)
     op.create_index("ix_packages_name", "packages", ["name"])
+    kept, out = sa.text("purged_at IS NULL"), sa.text(OUT)
+    op.drop_index("ix_artifacts_sha256", table_name="artifacts")
+    op.create_index("ix_artifacts_sha256", "artifacts", ["sha256", "size"], sqlite_where=kept, postgresql_where=kept)
+    op.create_index(
+        "ix_artifacts_out", "artifacts", ["deleted_at", "yanked_at", "size"], sqlite_where=out, postgresql_where=out
+    )
     op.create_index("ix_packages_most", "packages", ["downloads"])
     if op.get_bind().dialect.name == "sqlite":
         op.execute(WORDS)
@@ -126,6 +133,9 @@ def downgrade() -> None:
         f"WHERE id IN (SELECT package_id FROM artifacts WHERE {yanked})"
     )
     op.execute(f"UPDATE artifacts SET deleted_at = yanked_at WHERE {yanked}")  # noqa: S608 - our own words
+    op.drop_index("ix_artifacts_out", table_name="artifacts")
+    op.drop_index("ix_artifacts_sha256", table_name="artifacts")
+    op.create_index("ix_artifacts_sha256", "artifacts", ["sha256"])
     op.drop_index("ix_packages_most", table_name="packages")
     op.drop_index("ix_packages_name", table_name="packages")
     op.drop_index("ix_audit_package_id", table_name="audit")
