@@ -44,7 +44,7 @@ def test_of_a_package_that_is_all_yanked_the_newest_version_is_shown_alone(world
         world.put(conda_package("demo", version, depends=[f"only-for-{version} >=1"]))
         with world.app.database.write() as session:
             withdraw.yank_version(session, CONSOLE, "lab", "demo", version, "broken", now=world.now)
-    with reading(world, most=4) as (session, head):
+    with reading(world, most=5) as (session, head):
         found = dependencies.dependencies(session, CONSOLE, head, packages.show(session, head, "demo"))
     assert (found.version, [one.spec for one in found.depends]) == ("1.10", ["only-for-1.10 >=1"])
 

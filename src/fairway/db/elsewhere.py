@@ -1,11 +1,12 @@
-"""The part of the schema that is about other channels: upstreams, what was read and fetched of them, and relations.
+"""The part of the schema that is about other channels: upstreams, what was read and fetched of them, relations, and what packages
+want of any of them.
 
 Times are ms since 1970, sizes bytes, as in `db.models`, which has these tables too.
 """
 
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from fairway.db.table import Base
@@ -20,6 +21,26 @@ class Relation(Base):
     channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"), primary_key=True)
     base_id: Mapped[int | None] = mapped_column(ForeignKey("channels.id", ondelete="SET NULL"), index=True)
     overrides_id: Mapped[int | None] = mapped_column(ForeignKey("channels.id", ondelete="SET NULL"), index=True)
+
+
+class Want(Base):
+    """A name that packages of a channel depend on: how many of them, and whether the channel has it in its index. Kept by
+    triggers on `packages` and `needs` (migration 0006).
+    """
+
+    __tablename__ = "wants"
+    __table_args__ = (
+        Index(
+            "ix_wants_missing", "channel_id", "name", sqlite_where=text("here = 0"), postgresql_where=text("NOT here")
+        ),
+        Index("ix_wants_name", "name", "channel_id", sqlite_where=text("here = 0"), postgresql_where=text("NOT here")),
+        {"sqlite_with_rowid": False},
+    )
+
+    channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(Name, primary_key=True)
+    packages: Mapped[int]
+    here: Mapped[bool]
 
 
 class Upstream(Base):

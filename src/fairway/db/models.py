@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column
 
-from fairway.db.elsewhere import Copy, Relation, Upstream, UpstreamName, UpstreamSubdir
+from fairway.db.elsewhere import Copy, Relation, Upstream, UpstreamName, UpstreamSubdir, Want
 from fairway.db.table import NUMBERS_ONCE, Base
 from fairway.db.types import Id, Json, Name
 
@@ -283,26 +283,6 @@ class Need(Base):
 
     package_id: Mapped[int] = mapped_column(ForeignKey("packages.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(Name, primary_key=True)
-
-
-class Want(Base):
-    """A name that packages of a channel depend on: how many of them, and whether the channel has it in its index. Kept by
-    triggers on `packages` and `needs` (migration 0006).
-    """
-
-    __tablename__ = "wants"
-    __table_args__ = (
-        Index(
-            "ix_wants_missing", "channel_id", "name", sqlite_where=text("here = 0"), postgresql_where=text("NOT here")
-        ),
-        Index("ix_wants_name", "name", "channel_id", sqlite_where=text("here = 0"), postgresql_where=text("NOT here")),
-        {"sqlite_with_rowid": False},
-    )
-
-    channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"), primary_key=True)
-    name: Mapped[str] = mapped_column(Name, primary_key=True)
-    packages: Mapped[int]
-    here: Mapped[bool]
 
 
 # files that still have their bytes, and are not in the index
