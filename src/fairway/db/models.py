@@ -25,7 +25,7 @@ from fairway.db.elsewhere import Copy, Relation, Upstream, UpstreamName, Upstrea
 from fairway.db.table import NUMBERS_ONCE, Base
 from fairway.db.types import Id, Json, Name
 
-__all__ = ["Base", "Copy", "Relation", "Upstream", "UpstreamName", "UpstreamSubdir"]
+__all__ = ["Base", "Copy", "Relation", "Upstream", "UpstreamName", "UpstreamSubdir", "Want"]
 
 
 class User(Base):
