@@ -6,7 +6,6 @@ from sqlalchemy import select
 from fairway.db.models import Channel
 from fairway.registry import source, virtual
 from fairway.registry.actor import NOBODY
-from fairway.registry.source import Decoded
 from tests.registry.test_refresh import attach, refresh, site, upstream  # noqa: F401
 from tests.registry.world import World
 from tests.support.builders import conda_package
@@ -32,32 +31,12 @@ def world(fairway):
 def test_records_are_those_of_the_shards_under_their_file_names(world):
     with world.app.database.read() as session:
         place = session.scalar(select(Channel.id).where(Channel.name == "own")), "linux-64"
-        assert list(source.names(session, *place)) == ["app", "lib", "old", "zoo"]
         found = source.records(session, *place, "lib")
         assert found == {name: record for name, record in world.records.items() if record["name"] == "lib"}
         assert list(source.records(session, *place, "old")) == ["old-1.0-0.tar.bz2"]
         assert list(source.records(session, *place, "app")) == ["app-1.0-0.conda"]  # of v3, whose keys are stems
         assert source.records(session, *place, "none") == {}
         assert source.records(session, place[0], "osx-64", "lib") == {}
-        assert list(source.names(session, place[0], "osx-64")) == []
-
-
-def test_what_was_read_is_kept_as_far_as_it_may_be(world):
-    kept = Decoded(most=100_000)
-    with world.app.database.read() as session:
-        place = session.scalar(select(Channel.id).where(Channel.name == "own")), "linux-64"
-        first = source.records(session, *place, "lib", kept=kept)
-        assert source.records(session, *place, "lib", kept=kept) is first
-    load(world.app, "own", "linux-64", named(made("lib", "3.0")))
-    with world.app.database.read() as session:
-        assert len(source.records(session, *place, "lib", kept=kept)) == 3
-    for number in range(200):
-        kept.put(bytes([number]), {}, 1_000)
-        assert kept.size <= 100_000
-    assert kept.get(bytes([199])) == {}
-    assert kept.get(bytes([0])) is None
-    kept.put(b"large", {}, 100_001)
-    assert kept.size == 0
 
 
 def test_an_upstreams_records_are_read_and_solved_as_ours(site, upstream):  # noqa: F811
@@ -72,8 +51,7 @@ def test_an_upstreams_records_are_read_and_solved_as_ours(site, upstream):  # no
     linux = virtual.system("linux-64")
     with site.app.database.read() as session:
         forge = session.scalar(select(Channel.id).where(Channel.name == "forge"))
-        (subdir,) = {subdir for subdir in ("noarch", "linux-64") if list(source.names(session, forge, subdir))}
-        assert len(source.records(session, forge, subdir, "engine")) == 2
+        assert len(source.records(session, forge, "noarch", "engine")) == 2
     found = site.app.solving.which(NOBODY, "mine", "app", linux)
     assert [one.name for one in found.channels] == ["mine", "forge"]
     assert {(one.name, one.version, one.channel) for one in found.packages} == {
