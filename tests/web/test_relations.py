@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import orjson
 import pytest
 
 from fairway.conda.shards import decompressed
-from fairway.registry import channels
+from fairway.registry import channels, trash
 from fairway.registry.actor import CONSOLE
 from tests.registry.world import unpacked
 from tests.support.builders import conda_package
@@ -112,3 +114,32 @@ def test_the_form_says_what_is_so_and_what_is_wrong(two):
     assert "Clients are not told of forge now" in browser.get(SETTINGS).text
     assert browser.post(SETTINGS, {"base": "", "overrides": ""}).status_code == 303
     assert told(two) is None
+
+
+def shown(page):
+    """What a browser sends of the form as it was shown."""
+    return dict(re.findall(r'name="(base|overrides|base-shown|overrides-shown)"[^>]* value="([^"]*)"', page.text))
+
+
+def test_a_field_that_is_left_as_it_was_shown_says_nothing(two):
+    """Of a channel in the trash the form shows nothing, and may not take that for the owner's word."""
+    browser = two.browser("owner")
+    two.channel("fixed", "public")
+    assert browser.post(SETTINGS, {"base": "forge", "base-shown": ""}).status_code == 303
+    with two.app.database.write() as session:
+        channels.delete_channel(session, CONSOLE, "forge", now=two.app.now())
+    form = shown(browser.get(SETTINGS))
+    assert form == {"base": "", "base-shown": "", "overrides": "", "overrides-shown": ""}
+    assert browser.post(SETTINGS, form | {"overrides": "fixed"}).status_code == 303
+    assert told(two) == {"overrides": "../fixed"}
+    with two.app.database.write() as session:
+        trash.restore_channel(session, CONSOLE, "forge", now=two.app.now(), keep_ms=1 << 50)
+    two.settle()
+    assert told(two) == {"base": "../forge", "overrides": "../fixed"}
+    form = shown(browser.get(SETTINGS))
+    refused = browser.post(SETTINGS, form | {"base": "", "overrides": "nothing"})
+    assert refused.status_code == 422
+    again = shown(refused)
+    assert again == {"base": "", "base-shown": "forge", "overrides": "nothing", "overrides-shown": "fixed"}
+    assert browser.post(SETTINGS, again | {"overrides": "fixed"}).status_code == 303
+    assert told(two) == {"overrides": "../fixed"}

@@ -65,11 +65,14 @@ def relations(request: Request, actor: Manager, channel: str) -> Response:
 
 @router.post("/channels/{channel}/settings/relations")
 def change_relations(request: Request, app: App, actor: Manager, channel: str, form: Sent) -> Response:
-    """Keep which channels go before and after this one."""
+    """Keep which channels go before and after this one. A field that was left as it was shown says nothing: the channel
+    it stands for may be one that this person is not shown now, such as one in the trash.
+    """
     wanted = {kind: form.text(kind) for kind in relating.KINDS}
+    said = {kind: None if form.every(f"{kind}-shown") == [name] else name for kind, name in wanted.items()}
     try:
         with app.database.write() as session:
-            change = Change(base=wanted["base"], overrides=wanted["overrides"])
+            change = Change(base=said["base"], overrides=said["overrides"])
             channels.update_channel(session, actor, channel, change, now=app.now())
     except Invalid as error:
         named = [kind for kind, name in wanted.items() if name and name in error.detail.split()]
@@ -92,6 +95,7 @@ def show_relations(request: Request, actor: Actor, channel: str, sent: Form) -> 
         sent.status,
         **framed(request, head),
         form=sent if sent.fields else kept,
+        shown={kind: sent.text(f"{kind}-shown") if sent.fields else kept.value(kind) for kind in relating.KINDS},
         idle=[one.name for one in said.values() if not one.in_effect],
         placed=placed,
     )
