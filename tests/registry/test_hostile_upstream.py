@@ -175,6 +175,18 @@ def test_a_record_that_cannot_be_trusted_is_left_out_and_the_rest_is_served(site
     assert state(site).places[0].dropped == 6
 
 
+def test_a_record_is_of_the_platform_whose_it_is_whatever_it_says(site, upstream):
+    """As some of pkgs/main, in linux-aarch64 and said to be noarch: clients install them."""
+    upstream.documents = ("json",)
+    filename = upstream.add("lit", subdir="noarch", noarch="python")
+    upstream.records["noarch"][filename]["subdir"] = "linux-64"
+    upstream.publish()
+    run(site.app, attach(site, upstream).channel_id)
+    record = site.client.get("/lab/noarch/repodata.json").json()["packages.conda"][filename]
+    assert (record["subdir"], record["noarch"]) == ("noarch", "python")
+    assert state(site).places[0].dropped == 0
+
+
 def test_a_missing_platform_keeps_what_was_there(site, upstream):
     upstream.add("old")
     upstream.publish()

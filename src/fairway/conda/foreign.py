@@ -229,8 +229,7 @@ def _record(name: str, subdir: str, written: Written) -> Found | None:
     length, built = record.get("size"), record.get("build_number")
     if not same or type(length) is not int or not 0 <= length <= MAX_SIZE or type(built) is not int:
         return None
-    if record.setdefault("subdir", subdir) != subdir:
-        return None
+    record["subdir"] = subdir  # where its file is, whatever it says: real channels have noarch records elsewhere
     for kind in ("depends", "constrains"):
         texts = record.setdefault(kind, [])
         if not isinstance(texts, list) or len(texts) > MAX_DEPENDENCIES or not all(isinstance(t, str) for t in texts):
