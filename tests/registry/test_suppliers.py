@@ -58,6 +58,24 @@ def test_versions_are_of_what_is_in_the_index_for_the_platform(bio):
     assert supplied(bio, "engine", platforms=["win-64"])["engine"] == Supplier("extra", "other", "2.5", "2.5")
 
 
+def test_a_channel_that_has_it_for_other_platforms_does_not_supply_it(bio):
+    """As pkgs-main, which had a pytorch for linux-aarch64 alone and goes before pytorch's own channel."""
+    relate(bio, "bio", base="forge")
+    bio.put(conda_package("torch", "1.0", subdir="linux-aarch64"), channel="forge")
+    bio.put(conda_package("torch", "2.0", subdir="linux-64"), channel="bio")
+    bio.put(conda_package("vision", subdir="linux-64", depends=["torch"]), channel="bio")
+    assert supplied(bio, "torch", platforms=["linux-64"]) == {"torch": Supplier("bio", "this", "2.0", "2.0")}
+    assert supplied(bio, "torch", platforms=["linux-aarch64"]) == {"torch": Supplier("forge", "base", "1.0", "1.0")}
+    assert supplied(bio, "torch") == {"torch": Supplier("forge", "base", "1.0", "1.0")}
+    assert supplied(bio, "torch", platforms=["win-64"]) == {"torch": Supplier("forge", "base", "1.0", "")}
+    with bio.app.database.read() as session:
+        head = listing.enter(session, CONSOLE, "bio")
+        found = dependencies.needed(session, CONSOLE, head, packages.show(session, head, "vision"), limit=9)
+    assert [(name, one.channel) for name, one in found] == [("torch", "bio")]
+    bio.put(conda_package("torch", "3.0", subdir="win-64"), channel="extra")
+    assert supplied(bio, "torch", platforms=["win-64"]) == {"torch": Supplier("extra", "other", "3.0", "3.0")}
+
+
 def test_what_nobody_can_say_is_not_said(bio, monkeypatch):
     assert supplied(bio, "engine >=1 ,, x") == {"engine >=1 ,, x": Supplier("extra", "other", "2.5", None)}
     monkeypatch.setattr(suppliers, "BYTES_MOST", 1)

@@ -196,7 +196,10 @@ def needed(
         .limit(limit)
     )
     names = list(session.scalars(query))
-    found = suppliers.those_that_have(session, actor, names, relating.order(session, head.id)) if names else {}
+    if not names:
+        return []
+    placed = relating.order(session, head.id)
+    found = suppliers.those_that_have(session, actor, names, placed, package.platforms)
     return [(name, found.get(name)) for name in names]
 
 

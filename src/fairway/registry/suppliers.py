@@ -1,8 +1,8 @@
 """Which channel a dependency comes from, and which version of it, for who asks.
 
-Clients take a name from the first channel of their list that has it, whatever versions that one has. So of the channels
-that relations lead to, in their order (`relating.order`), the first that has the name supplies it. Of what none of them
-has, some other channel that the actor may read is named, which clients would have to be told of.
+Clients take a name from the first channel of their list that has it for their platform, whatever versions that one has.
+So of the channels that relations lead to, in their order (`relating.order`), the first that has the name there supplies it.
+Of what none of them has, some other channel that the actor may read is named, which clients would have to be told of.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from fairway.conda import matching, shards, version
-from fairway.conda.names import KNOWN_SUBDIRS
+from fairway.conda.names import KNOWN_SUBDIRS, NOARCH
 from fairway.conda.shards import Build
 from fairway.db.models import Channel, Package, Shard, ShardBytes, Subdir
 from fairway.errors import PackageRefused
 from fairway.registry import access, relating
 from fairway.registry.actor import Actor
+from fairway.registry.listed import bits_of
 from fairway.registry.listing import NAMES_AT_ONCE, Head
 from fairway.registry.relating import Placed
 
@@ -44,12 +45,13 @@ class Supplier:
 
 @dataclass(frozen=True, slots=True)
 class Having:
-    """A channel that has a name."""
+    """A channel that has a name; not `there` if it has it for other platforms only."""
 
     channel_id: int
     channel: str
     kind: str
     newest: str
+    there: bool
 
 
 def suppliers(
@@ -63,13 +65,12 @@ def suppliers(
     wanted = set(specs.values())
     if not wanted:
         return {}
-    having = those_that_have(session, actor, wanted, relating.order(session, head.id))
-    # what runs anywhere may need something that is made for each platform
-    subdirs = set(KNOWN_SUBDIRS) if "noarch" in platforms else {*platforms, "noarch"}
-    builds: dict[str, Sequence[Build]] = {}
+    having = those_that_have(session, actor, wanted, relating.order(session, head.id), platforms)
+    subdirs = sought_in(platforms)
+    builds: dict[str, Sequence[Build]] = {name: () for name, one in having.items() if not one.there}
     room = BYTES_MOST
-    for channel_id in list(dict.fromkeys(one.channel_id for one in having.values()))[:CHANNELS_MOST]:
-        names = [name for name, one in having.items() if one.channel_id == channel_id]
+    for channel_id in list(dict.fromkeys(one.channel_id for one in having.values() if one.there))[:CHANNELS_MOST]:
+        names = [name for name, one in having.items() if one.there and one.channel_id == channel_id]
         found, used = builds_of(session, channel_id, names, subdirs, most=room)
         builds |= found
         room -= used
@@ -80,27 +81,38 @@ def suppliers(
     }
 
 
+def sought_in(platforms: Collection[str]) -> set[str]:
+    """The subdirs in which something may be for a package of these."""
+    # what runs anywhere may need something that is made for each platform
+    return set(KNOWN_SUBDIRS) if NOARCH in platforms else {*platforms, NOARCH}
+
+
 def those_that_have(
-    session: Session, actor: Actor, names: Iterable[str], placed: Sequence[Placed]
+    session: Session, actor: Actor, names: Iterable[str], placed: Sequence[Placed], platforms: Collection[str]
 ) -> dict[str, Having]:
-    """For each of some names the channel it comes from; of those that are not related the one whose package is downloaded
-    most. One statement, unless these are very many.
+    """For each of some names the channel it comes from for a package of these platforms; of those that are not related the
+    one whose package is downloaded most, and only if there is none at all one that has it for other platforms. One
+    statement, unless these are very many.
     """
     places = {one.id: one for one in placed}
-    best: dict[str, tuple[tuple[int, int, str], Having]] = {}
+    bits = bits_of(sought_in(platforms))
+    best: dict[str, tuple[tuple[bool, int, int, str], Having]] = {}
     some = sorted(names)
     for begin in range(0, len(some), NAMES_AT_ONCE):
         query = (
-            select(Package.name, Package.channel_id, Channel.name, Package.version, Package.downloads)
+            select(
+                Package.name, Package.channel_id, Channel.name, Package.version, Package.downloads, Package.places
+            )
             .join(Channel, Channel.id == Package.channel_id)
             .where(Package.name.in_(some[begin : begin + NAMES_AT_ONCE]), Package.version != "")
             .where((Package.channel_id + 0).in_(access.visible_to(actor)))
         )
-        for name, channel_id, channel, newest, downloads in session.execute(query):
+        for name, channel_id, channel, newest, downloads, bits_there in session.execute(query):
             one = places.get(channel_id)
-            rank = (len(placed), -downloads, channel) if one is None else (one.place, 0, "")
+            there = bool(bits & bits_there)
+            rank = (not there, *((len(placed), -downloads, channel) if one is None else (one.place, 0, "")))
             if name not in best or rank < best[name][0]:
-                best[name] = rank, Having(channel_id, channel, OTHER if one is None else one.kind, newest)
+                best[name] = rank, Having(channel_id, channel, OTHER if one is None else one.kind, newest, there)
     return {name: having for name, (_, having) in best.items()}
 
 
