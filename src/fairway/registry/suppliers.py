@@ -100,9 +100,7 @@ def those_that_have(
     some = sorted(names)
     for begin in range(0, len(some), NAMES_AT_ONCE):
         query = (
-            select(
-                Package.name, Package.channel_id, Channel.name, Package.version, Package.downloads, Package.places
-            )
+            select(Package.name, Package.channel_id, Channel.name, Package.version, Package.downloads, Package.places)
             .join(Channel, Channel.id == Package.channel_id)
             .where(Package.name.in_(some[begin : begin + NAMES_AT_ONCE]), Package.version != "")
             .where((Package.channel_id + 0).in_(access.visible_to(actor)))
