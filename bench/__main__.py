@@ -26,6 +26,7 @@ from bench.suites import (
     solvable,
     solve,
     upload,
+    upstream,
 )
 
 BENCHES = {
@@ -43,6 +44,7 @@ BENCHES = {
     "memory": memory.run,
     "pages": pages.run,
     "solve": solve.run,
+    "upstream": upstream.run,
 }
 DOCUMENT = ROOT / "docs" / "performance.md"
 

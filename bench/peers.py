@@ -70,8 +70,8 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def running(command: list[str | Path], port: int) -> Iterator[Peer]:
-    process = subprocess.Popen(command, cwd=ROOT)
+def running(command: list[str | Path], port: int, *, quiet: bool = False) -> Iterator[Peer]:
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL if quiet else None)
     try:
         wait_for(port, process)
         yield Peer(process.pid, port)

@@ -9,7 +9,7 @@ import pwd
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -223,15 +223,16 @@ class Fairway:
         handlers: Mapping[str, worker.Handler],
         recurring: Mapping[str, int],
         slow: Mapping[str, worker.Handler] | None = None,
+        build: Callable[[int], None] | None = None,
     ) -> None:
         """Begin what goes on in the background: the publisher, the counts, the jobs (`fairway.tasks` names them). `slow`
-        ones have a thread of their own.
+        ones have a thread of their own. `build` writes the flat documents of a large subdir in another process.
         """
         removed = self.staging.clear_dead()
         if removed:
             log.info("staging.cleared", files=removed)
         _ = self.reader
-        self.publisher.start()
+        self.publisher.start(apart=build)
         run_jobs = partial(self._run_jobs, handlers, recurring)
         run_slow = partial(self._run_jobs, slow or {}, {}, SLOW_JOBS_SECONDS)
         for name, target in (("counts", self._flush_counts), ("jobs", run_jobs), ("slow-jobs", run_slow)):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
 
+from fairway.errors import Unavailable
 from fairway.queue import jobs
 from fairway.queue.worker import Handler
 from fairway.registry import sessions, upstreams
@@ -23,6 +26,7 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 STAGED_SECONDS = 3_600.0
 HOLD_SECONDS = 5.0
+LOOK_SECONDS = 1.0
 
 # The period of each recurring job, in ms
 RECURRING = {"sweep": HOUR_MS}
@@ -44,23 +48,39 @@ def run_refresh(app: Fairway, channel_id: int) -> int | None:
     with app.database.read() as session:
         if channel_id not in upstreams.channels_with(session):
             return None  # it was taken away since
-    command = [sys.executable, "-m", "fairway", "upstream", "refresh", "--channel-id", str(channel_id)]
+
+    def hold() -> None:
+        with app.database.write() as session:
+            jobs.hold(session, upstreams.REFRESH, key=str(channel_id), now=app.now())
+
+    returned = run_child(app, ["fairway", "upstream", "refresh", "--channel-id", str(channel_id)], hold)
+    app.publisher.poke()
+    with app.database.write() as session:
+        return upstreams.plan(session, channel_id, now=app.now(), died=returned not in (0, 1))
+
+
+def build(app: Fairway, subdir_id: int) -> None:
+    """Write the flat documents of a large subdir, in a process of its own for the same reasons. Raises: Unavailable."""
+    if run_child(app, ["fairway.building", str(subdir_id)]) != 0 and not app.stopping:
+        raise Unavailable("The process that was to write the index ended before it was done.")
+
+
+def run_child(app: Fairway, module: Sequence[str], hold: Callable[[], None] = lambda: None) -> int:
+    """Run a module of ours to its end, or until the server stops; what it returned. `hold` is called now and then."""
     # our own program, with numbers
-    with subprocess.Popen(command, env=environment(app.loaded), stdin=subprocess.DEVNULL) as child:  # noqa: S603
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", *module], env=environment(app.loaded), stdin=subprocess.DEVNULL
+    ) as child:
+        held = time.monotonic()
         while True:
             try:
-                child.wait(HOLD_SECONDS)
-                break
+                return child.wait(LOOK_SECONDS)
             except subprocess.TimeoutExpired:
                 if app.stopping:
                     child.terminate()
-                    child.wait()
-                    break
-                with app.database.write() as session:
-                    jobs.hold(session, upstreams.REFRESH, key=str(channel_id), now=app.now())
-    app.publisher.poke()
-    with app.database.write() as session:
-        return upstreams.plan(session, channel_id, now=app.now(), died=child.returncode not in (0, 1))
+                elif time.monotonic() - held > HOLD_SECONDS:
+                    held = time.monotonic()
+                    hold()
 
 
 def run_sweep(app: Fairway) -> int | None:

@@ -1,12 +1,15 @@
 """The published index: levels, sharing of builds, and what crashes and races leave."""
 
+import os
 import threading
+from functools import partial
 
 import msgspec
 import orjson
 import pytest
 from sqlalchemy import delete, select, update
 
+from fairway import tasks
 from fairway.blobs import keys
 from fairway.conda import shards
 from fairway.conda.names import Filename
@@ -309,6 +312,40 @@ def test_superseded_objects_are_kept_for_days_and_then_swept(world):
         assert (old <= left, bool(old & left)) == (there, there), days
         assert (index.shard_bytes(world.app.database, 1, "noarch", shard) is not None) is there, days
     agree(world, notes=True)
+
+
+@pytest.fixture
+def large(world, monkeypatch):
+    """A subdir that counts as large, in a server that must not write its documents itself."""
+    done = world.put()
+    world.publish_index()
+    monkeypatch.setattr(flat, "LARGE_BYTES", -1)
+    monkeypatch.setattr(flat, "build_flat", lambda *_, **__: pytest.fail("built here"))
+    return done.subdir_id
+
+
+def waited(world, subdir_id, change):
+    """Whether documents are there for a server that hands the large ones to another process."""
+    server = publisher(world, lambda *_: None)
+    server.start(apart=partial(tasks.build, world.app))
+    try:
+        return server.wait_flat(subdir_id, change, seconds=60)
+    finally:
+        server.stop()
+
+
+def test_the_documents_of_a_large_subdir_are_written_by_another_process(world, large):
+    assert waited(world, large, world.put(conda_package("other")).change)
+    assert behind(world) == ([], [])
+    listed = orjson.loads(world.documents()[flat.REPODATA])["packages.conda"]
+    assert sorted(listed) == ["demo-1.0-h0_0.conda", "other-1.0-h0_0.conda"]
+
+
+def test_where_that_process_fails_the_documents_stay_behind(world, large, monkeypatch):
+    change = world.put(conda_package("other")).change
+    monkeypatch.setattr(tasks, "environment", lambda _: {**os.environ, "FAIRWAY_DATABASE": "sqlite:////nowhere/db"})
+    assert not waited(world, large, change)
+    assert behind(world) == ([], [large])
 
 
 def test_a_subdir_that_fails_does_not_hold_up_the_others(world):

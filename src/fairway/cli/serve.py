@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -226,7 +227,7 @@ def worker(data: DataOption = None, config: ConfigOption = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with Fairway(loaded, serving=True) as app:
-        app.start(tasks.handlers(app), tasks.RECURRING, tasks.slow(app))
+        app.start(tasks.handlers(app), tasks.RECURRING, tasks.slow(app), partial(tasks.build, app))
         log.info("worker.started")
         stop.wait()
     log.info("worker.stopped")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import Annotated, Any, Literal
 
@@ -150,7 +151,7 @@ def refresh(
                 channel_id = access.channel_for(session, CONSOLE, Action.REINDEX, channel).id
         if channel_id is None:
             raise typer.BadParameter("name the channel")
-        done = run(app, channel_id)
+        done = run(app, channel_id, flat=channel is not None)
     print(
         f"{done.names} names changed, {done.gone} went, in {', '.join(done.subdirs) or 'no platform'}; "
         f"unchanged: {', '.join(done.unchanged) or 'none'}"
@@ -161,15 +162,19 @@ def refresh(
         raise typer.Exit(1)
 
 
-def run(app: Fairway, channel_id: int) -> Done:
-    """Refresh a channel, write the documents of what changed, and fetch a mirror's files."""
+def run(app: Fairway, channel_id: int, *, flat: bool = True) -> Done:
+    """Refresh a channel, write the flat documents of what changed, unless the server does that, and fetch a mirror's
+    files.
+    """
     with app.database.read() as session:
         subdirs, upstream = app.upstream_of(session, channel_id)
         view = registry.show_of(session, channel_id)
     choice = None if view.wanted is None else Choice.parse(view.wanted)
     done = Refresh(app.database, upstream, channel_id, app.now, choice).run(subdirs)
-    with app.database.read() as session:
-        due = behind(session)
+    due: Sequence[int] = ()
+    if flat:
+        with app.database.read() as session:
+            due = behind(session)
     for subdir_id in due:
         try:
             build_flat(app.database, app.blobs, app.staging, subdir_id, now=app.now())

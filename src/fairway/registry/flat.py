@@ -25,7 +25,7 @@ from fairway.blobs.store import BlobStore
 from fairway.conda import foreign, repodata
 from fairway.conda.record import Section
 from fairway.db.engine import Database
-from fairway.db.models import Artifact, Copy, Pointer, Record, Shard, ShardBytes, Subdir, UpstreamName
+from fairway.db.models import Artifact, Copy, Pointer, Record, Shard, ShardBytes, Subdir, UpstreamName, UpstreamSubdir
 from fairway.registry import relating, sweep
 
 if sys.version_info >= (3, 14):
@@ -40,6 +40,9 @@ FLAT = (REPODATA, REPODATA_ZST, RUN_EXPORTS, RUN_EXPORTS_ZST)
 ROWS_AT_ONCE = 2_000
 SHARDS_AT_ONCE = 100
 PIECE = 1 << 18
+# Half a second's work each, a process more than one; an upstream's records have to be read out of their shards first.
+LARGE_BYTES = 96 << 20
+LARGE_THEIRS = 60_000
 # On real repodata, full of hashes, level 1 is smaller than 3 and twice as fast (bench/README).
 FLAT_LEVEL = 1
 
@@ -94,6 +97,21 @@ def behind(session: Session) -> list[int]:
     query = select(Subdir.id).outerjoin(Pointer, Pointer.subdir_id == Subdir.id)
     built = func.coalesce(Pointer.flat_built, 0)  # a subdir whose first upload was refused has nothing to build
     return list(session.scalars(query.where(built < Subdir.changed).order_by(Subdir.id)))
+
+
+def is_large(session: Session, subdir_id: int) -> bool:
+    """Whether writing the flat documents takes long enough to be worth a process of its own: by what they were last, and
+    by what the upstream has.
+    """
+    theirs = session.scalar(select(UpstreamSubdir.records).where(UpstreamSubdir.subdir_id == subdir_id)) or 0
+    pointer = session.get(Pointer, subdir_id)
+    _, size = ((pointer and pointer.flat) or {}).get(REPODATA, ("", 0))
+    return size > LARGE_BYTES or theirs > LARGE_THEIRS
+
+
+def reached(session: Session, subdir_id: int) -> int:
+    """The change number up to which flat documents are written."""
+    return session.scalar(select(Pointer.flat_built).where(Pointer.subdir_id == subdir_id)) or 0
 
 
 def build_flat(database: Database, blobs: BlobStore, staging: StagingArea, subdir_id: int, *, now: int) -> int:

@@ -53,6 +53,7 @@ class Publisher:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._failures: dict[tuple[str, int], tuple[int, float]] = {}
+        self._apart: Callable[[int], None] | None = None
 
     # --- on request ---
 
@@ -87,7 +88,12 @@ class Publisher:
         reached = 0
         started = time.monotonic()
         try:
-            reached = flat.build_flat(self._database, self._blobs, self._staging, subdir_id, now=self._clock())
+            if self._apart is not None and self._is_large(subdir_id):
+                self._apart(subdir_id)
+                with self._database.read() as session:
+                    reached = flat.reached(session, subdir_id)
+            else:
+                reached = flat.build_flat(self._database, self._blobs, self._staging, subdir_id, now=self._clock())
         finally:
             with slot.ready:
                 slot.building = False
@@ -95,13 +101,21 @@ class Publisher:
                 slot.ready.notify_all()
         log.debug("index.build", subdir=subdir_id, change=reached, seconds=time.monotonic() - started)
 
+    def _is_large(self, subdir_id: int) -> bool:
+        with self._database.read() as session:
+            return flat.is_large(session, subdir_id)
+
     def _slot(self, subdir_id: int) -> Slot:
         with self._lock:
             return self._slots.setdefault(subdir_id, Slot())
 
     # --- in the background ---
 
-    def start(self) -> None:
+    def start(self, *, apart: Callable[[int], None] | None = None) -> None:
+        """`apart` builds the flat documents of a large subdir in another process: in this one it would keep the
+        interpreter from everybody else for seconds. Raises: FairwayError.
+        """
+        self._apart = apart
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
 

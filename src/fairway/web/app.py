@@ -6,6 +6,7 @@ import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit
 
@@ -87,7 +88,9 @@ def create(app: Fairway, *, background: bool = True) -> ASGIApp:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         sys.setswitchinterval(SWITCH_SECONDS)
         if background:
-            await anyio.to_thread.run_sync(app.start, tasks.handlers(app), tasks.RECURRING, tasks.slow(app))
+            await anyio.to_thread.run_sync(
+                app.start, tasks.handlers(app), tasks.RECURRING, tasks.slow(app), partial(tasks.build, app)
+            )
             # what is loaded now stays: a full collection would look at all of it while every request waits
             gc.collect()
             gc.freeze()
