@@ -55,6 +55,7 @@ def test_a_channel_is_made_shown_and_read_at_once(api):
     assert body == {
         "name": "lab", "url": "http://127.0.0.1:8000/lab", "visibility": "public", "description": "A lab",
         "allow_v3": True, "allow_overwrite": False, "packages": 0, "artifacts": 0, "size": 0,
+        "base": None, "overrides": None,
     }  # fmt: skip
     assert api.get(f"{CHANNELS}/lab", key=None).json() == made.json()
     assert api.site.get("/lab/noarch/repodata.json").status_code == 200
