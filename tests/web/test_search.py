@@ -5,7 +5,7 @@ import re
 import pytest
 from sqlalchemy import select, text
 
-from fairway.db.models import Package
+from fairway.db.models import Channel, Package, Upstream
 from fairway.registry import search
 from fairway.registry.statistics import Counts
 from tests.support.builders import conda_package
@@ -207,7 +207,7 @@ def test_a_hit_tells_enough_for_a_row_of_a_page(site, names):
     assert hit.pop("updated_at").startswith("20")
     assert hit == {
         "channel": "lab", "visibility": "public", "name": "demo", "version": "1.0", "summary": "A demo", "license": "MIT",
-        "platforms": ["linux-64"], "downloads": 0, "match": "exact", "spans": [{"begin": 0, "end": 4}],
+        "platforms": ["linux-64"], "downloads": 0, "match": "exact", "spans": [{"begin": 0, "end": 4}], "upstream": None,
     }  # fmt: skip
 
 
@@ -248,3 +248,48 @@ def test_who_is_downloaded_most_is_read_off_an_index(site):
                 session.execute(text(f"SET LOCAL enable_{other} = off"))
             plan = session.execute(text(f"EXPLAIN {said}")).all()
     assert re.search("(COVERING INDEX|Index Only Scan Backward using) ix_packages_most", str(plan)), plan
+
+
+@pytest.fixture
+def forge(site):
+    """A channel that has far more of an upstream, all of it downloaded more, than the team has of its own."""
+    site.channel("forge", "public")
+    with site.app.database.write() as session:
+        home = session.scalars(select(Channel).where(Channel.name == "forge")).one()
+        home.packages = 2 * search.CANDIDATES
+        session.add(Upstream(channel_id=home.id, url="https://1.1.1.1/big-forge", mode="proxy", every=60, created_at=1))
+        for number in range(2 * search.CANDIDATES):
+            session.add(
+                Package(
+                    channel_id=home.id, name=f"py-demo-{number:04}", created_at=1, updated_at=1, live=0, remote=1,
+                    places=1, downloads=10_000 - number, version="1.0", version_key=b"1", summary="common words of it",
+                )
+            )  # fmt: skip
+
+
+def test_own_packages_come_before_an_upstreams_however_many_and_loved_those_are(site, names, forge):
+    site.channel("lab", "public")
+    names("lab", {"py-demo-zz": "", "its-py-demo-zz": "", "zz-words": "with common words too"})
+    for q, own in (
+        ("py-", "py-demo-zz"),
+        ("py", "py-demo-zz"),
+        ("py-demo", "py-demo-zz"),
+        ("common words", "zz-words"),
+    ):
+        assert found(site, q, limit=1) == [own], q
+    hits = site.client.get(SEARCH, params={"q": "demo"}).json()["items"]
+    assert [hit["name"] for hit in hits[:2]] == ["its-py-demo-zz", "py-demo-zz"]  # a word of the name in all of them
+    assert [hit["upstream"] for hit in hits[:3]] == [None, None, "big-forge"]
+    # a better match is a better match, whose ever it is
+    assert found(site, "py-demo-0007", limit=1) == ["py-demo-0007"]
+
+
+def test_what_comes_from_an_upstream_is_marked_wherever_it_is_listed(site, names, forge):
+    site.channel("lab", "public")
+    names("lab", {"py-demo-zz": ""})
+    rows = site.client.get("/api/v1/channels/forge/packages", params={"limit": 1}).json()["items"]
+    assert [(row["upstream"], row["files"]) for row in rows] == [("big-forge", 0)]
+    assert site.get("/api/v1/channels/lab/packages").json()["items"][0]["upstream"] is None
+    for address in ("/search?q=py-demo", "/search/live?q=py-demo-00", "/channels/forge", "/"):
+        assert "from big-forge" in site.get(address).text, address
+    assert "from big-forge" not in site.get("/channels/lab").text

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from fairway.conda.channeldata import Newest, channeldata
 from fairway.db.models import ITS_RECORD, Artifact, Channel, Detail, Package, Record, Subdir, User
 from fairway.errors import NotFound
-from fairway.registry import access, statistics
+from fairway.registry import access, statistics, upstreams
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.registry.paging import Page
@@ -20,7 +20,9 @@ from fairway.registry.paging import Page
 
 @dataclass(frozen=True, slots=True)
 class PackageView:
-    """A package of a channel, with the facts of its newest version. Times in ms."""
+    """A package of a channel, with the facts of its newest version. Times in ms. `upstream` is what it comes from, none if
+    files of ours are among it.
+    """
 
     name: str
     version: str
@@ -28,6 +30,7 @@ class PackageView:
     licence: str
     files: int
     updated_at: int
+    upstream: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,8 @@ def list_packages(session: Session, actor: Actor, channel: str, *, after: str, l
         .limit(limit + 1)
     )
     rows = list(session.scalars(query))
-    items = [_package(row) for row in rows[:limit]]
+    upstream = upstreams.beside(session, home.id)
+    items = [_package(row, upstream) for row in rows[:limit]]
     return Page(items, items[-1].name if len(rows) > limit else None)
 
 
@@ -80,7 +84,8 @@ def package_files(session: Session, actor: Actor, channel: str, name: str) -> tu
     if package is None:
         raise NotFound(f"There is no package {name} in {channel}.")
     order = (Artifact.version_key.desc(), Artifact.build_number.desc(), Artifact.filename)
-    return _package(package), _files(session, Artifact.package_id == package.id, order=order)
+    upstream = upstreams.beside(session, home.id)
+    return _package(package, upstream), _files(session, Artifact.package_id == package.id, order=order)
 
 
 def one_file(session: Session, actor: Actor, channel: str, subdir: str, filename: str) -> FileView:
@@ -138,8 +143,9 @@ def channel_counts(session: Session, channel: Channel | int) -> dict[str, int]:
     return {"packages": session.scalar(packages) or 0, "files": session.scalar(files) or 0}
 
 
-def _package(row: Package) -> PackageView:
-    return PackageView(row.name, row.version, row.summary, row.licence, row.live, row.updated_at)
+def _package(row: Package, upstream: str | None) -> PackageView:
+    theirs = None if row.live else upstream
+    return PackageView(row.name, row.version, row.summary, row.licence, row.live, row.updated_at, theirs)
 
 
 def _files(session: Session, condition: object, *, order: tuple[object, ...] = ()) -> list[FileView]:

@@ -10,9 +10,9 @@ import orjson
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session, aliased
 
-from fairway.db.models import ITS_RECORD, Artifact, Channel, Need, Package, Record, Subdir, Withheld
+from fairway.db.models import ITS_RECORD, Artifact, Channel, Need, Package, Record, Subdir, Upstream, Withheld
 from fairway.errors import NotFound
-from fairway.registry import access, listing, needs, relating, source, suppliers
+from fairway.registry import access, listing, needs, relating, source, suppliers, upstreams
 from fairway.registry.actor import Actor
 from fairway.registry.listing import Head, PackageRow
 from fairway.registry.packages import PackageHead, in_order
@@ -211,9 +211,10 @@ def dependents(
     """
     other = case((Package.channel_id == head.id, 0), else_=1)
     query = (
-        select(*listing.ROW, Channel.name.label("channel"), other.label("other"))
+        select(*listing.ROW, Channel.name.label("channel"), other.label("other"), Upstream.url)
         .join(Need, Need.package_id == Package.id)
         .join(Channel, Channel.id == Package.channel_id)
+        .outerjoin(Upstream, Upstream.channel_id == Channel.id)
         .where(Need.name == name, Package.version != "", (Package.channel_id + 0).in_(access.visible_to(actor)))
     )
     rows, following, previous = page(
@@ -225,7 +226,8 @@ def dependents(
         key=lambda row: (row.other, row.channel, row.name),
     )
     days = listing.package_days(session, [row.id for row in rows], now=now)
-    return Page([listing.package_row(row, row.channel, days) for row in rows], following, previous)
+    shown = [(row, None if row.url is None else upstreams.name_of(row.url)) for row in rows]
+    return Page([listing.package_row(row, row.channel, days, theirs) for row, theirs in shown], following, previous)
 
 
 def count_dependents(session: Session, actor: Actor, name: str) -> int:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from fairway.conda.names import NOARCH, SUBDIR_NUMBERS
 from fairway.db.models import Channel, ChannelDay, Member, Package, PackageDay, Subdir, Upstream
 from fairway.errors import FairwayError, NotFound
-from fairway.registry import access
+from fairway.registry import access, upstreams
 from fairway.registry.access import Action, Gate
 from fairway.registry.actor import Actor, Role, Visibility
 from fairway.registry.paging import Page, package_named, page
@@ -87,6 +87,7 @@ class ChannelCard:
 class PackageRow:
     """A package as one of many. `version` is its newest that is not yanked, "" if all are; `platforms` are the subdirs
     of its files in the index; `downloads` ever, `recent` on each of the last `DAYS` days; `files` counts yanked ones.
+    `upstream` is what it comes from, none if files of ours are among it.
     """
 
     id: int
@@ -100,6 +101,7 @@ class PackageRow:
     updated_at: int
     downloads: int
     recent: tuple[int, ...]
+    upstream: str | None = None
 
 
 def enter(session: Session, actor: Actor, name: str, action: Action = Action.READ) -> Head:
@@ -302,7 +304,8 @@ def rows_page(
         named=None if sort is Sort.NAME else package_named(head.id),
     )
     days = package_days(session, [row.id for row in rows], now=now)
-    return Page([package_row(row, head.name, days) for row in rows], following, previous)
+    upstream = None if head.upstream is None else head.upstream.name
+    return Page([package_row(row, head.name, days, upstream) for row in rows], following, previous)
 
 
 # by id where many are alike, as those that nobody downloaded yet: the indexes end with it
@@ -313,7 +316,8 @@ ORDERS: Mapping[Sort, Any] = {
 }
 
 
-def package_row(row: Any, channel: str, days: Mapping[int, tuple[int, ...]]) -> PackageRow:
+def package_row(row: Any, channel: str, days: Mapping[int, tuple[int, ...]], upstream: str | None) -> PackageRow:
+    """`upstream` is the name of the channel's, if it has one."""
     return PackageRow(
         id=row.id,
         channel=channel,
@@ -326,6 +330,7 @@ def package_row(row: Any, channel: str, days: Mapping[int, tuple[int, ...]]) -> 
         updated_at=row.updated_at,
         downloads=row.downloads,
         recent=days[row.id],
+        upstream=None if row.live else upstream,
     )
 
 
@@ -336,21 +341,25 @@ def recently(session: Session, actor: Actor, *, limit: int = 12) -> list[Package
     Only the channels that changed last are looked into, each by its own index: what is in hidden ones costs nothing,
     and so cannot be seen in how long this takes.
     """
-    latest = select(Channel.id, Channel.name).where(Channel.id.in_(access.visible_to(actor)), Channel.packages > 0)
+    latest = select(Channel.id, Channel.name, Upstream.url).outerjoin(Upstream, Upstream.channel_id == Channel.id)
+    latest = latest.where(Channel.id.in_(access.visible_to(actor)), Channel.packages > 0)
     latest = latest.order_by(Channel.updated_at.desc(), Channel.id.desc()).limit(RECENT_CHANNELS)
-    names = dict(session.execute(latest).tuples().all())
-    if not names:
+    homes = {
+        row.id: (row.name, None if row.url is None else upstreams.name_of(row.url)) for row in session.execute(latest)
+    }
+    if not homes:
         return []
     order = (Package.updated_at.desc(), Package.id.desc())
     parts = [
         select(*ROW, Package.channel_id).where(Package.channel_id == channel_id, Package.shown)
         .order_by(*order).limit(limit).subquery().select()
-        for channel_id in names
+        for channel_id in homes
     ]  # fmt: skip
     found = list(session.execute(parts[0] if len(parts) == 1 else union_all(*parts)))
     rows = sorted(found, key=lambda row: (row.updated_at, row.id), reverse=True)[:limit]
     none: dict[int, tuple[int, ...]] = {row.id: () for row in rows}  # their downloads are not shown
-    return [package_row(row, names[row.channel_id], none) for row in rows]
+    shown = [(row, *homes[row.channel_id]) for row in rows]
+    return [package_row(row, channel, none, upstream) for row, channel, upstream in shown]
 
 
 def subdirs(session: Session, head: Head) -> tuple[str, ...]:

@@ -6,23 +6,26 @@ changes nothing in what they find. (So nobody is told how much more there is in 
 Candidates come from an index of trigrams: FTS5 on SQLite, pg_trgm on PostgreSQL (migration 0004), where without that
 extension each row is looked at. They are fetched in the order of the ranking, and only as many kinds as the page needs:
 names that begin so, names that hold it, names spelt like it if there is hardly anything else, and summaries.
+
+Among what matches alike, packages with files of ours come before those that are only an upstream's: a channel elsewhere
+has a hundred thousand names, and must not push a team's own off the page, nor out of the candidates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
 from rapidfuzz.distance import OSA
-from sqlalchemy import ColumnElement, Select, and_, column, func, or_, select, table, text
+from sqlalchemy import ColumnElement, Select, and_, case, column, func, or_, select, table, text
 from sqlalchemy.orm import Session, aliased
 
 from fairway.conda.text import has_control
-from fairway.db.models import Channel, Package
+from fairway.db.models import Channel, Package, Upstream
 from fairway.errors import Malformed
-from fairway.registry import access, listing
+from fairway.registry import access, listing, upstreams
 from fairway.registry.actor import Actor, Visibility
 
 CANDIDATES = 500
@@ -39,6 +42,7 @@ AMONG_MOST = Package.downloads > func.coalesce(LEAST, -1)
 """Where the best of what is common are found at once: whoever is not among these is downloaded less. An index says who they
 are; their rows are looked at only where they match.
 """
+OURS_FIRST = case((Package.live > 0, 0), else_=1)
 WORDS = table("package_words", column("rowid"), column("package_words"))
 
 
@@ -56,7 +60,7 @@ class Kind(IntEnum):
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A package that was found. `version` is its newest that is not yanked, "" if all are. `spans` are the places in
-    the name that matched, from and to. Times in ms.
+    the name that matched, from and to; `upstream` is what it comes from, none if files of ours are among it. Times in ms.
     """
 
     channel: str
@@ -70,6 +74,7 @@ class Hit:
     updated_at: int
     kind: Kind
     spans: tuple[tuple[int, int], ...] = ()
+    upstream: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +109,21 @@ def search(
         # not asked of a channel that is hidden: the more it holds, the longer that would take
         return [], None
     hits = sorted(found(session, scope_of(actor, filters), terms, most=begin + limit + 1), key=lambda one: one[0])
-    page = [hit for _, hit in hits[begin : begin + limit]]
+    page = named(session, [hit for _, hit in hits[begin : begin + limit]])
     return page, str(begin + limit) if len(hits) > begin + limit else None
+
+
+def named(session: Session, hits: list[Hit]) -> list[Hit]:
+    """The same with the names of the upstreams. One statement, if any comes from one."""
+    homes = {hit.channel for hit in hits if hit.upstream is not None}
+    if not homes:
+        return hits
+    query = select(Channel.name, Upstream.url).join(Upstream, Upstream.channel_id == Channel.id)
+    urls = dict(session.execute(query.where(Channel.name.in_(homes))).tuples().all())
+    return [
+        hit if hit.upstream is None else replace(hit, upstream=upstreams.name_of(urls.get(hit.channel, "")))
+        for hit in hits
+    ]
 
 
 Ranked = tuple[tuple[Any, ...], Hit]
@@ -126,6 +144,7 @@ def scope_of(actor: Actor, filters: Filters) -> Candidates:
             Package.places,
             Package.downloads,
             Package.updated_at,
+            Package.live,
         )
         .join(Channel, Channel.id == Package.channel_id)
         .where(Package.shown, Package.channel_id.in_(access.visible_to(actor)))
@@ -148,9 +167,14 @@ def found(session: Session, scope: Candidates, terms: Sequence[str], *, most: in
     ]
     hits: dict[int, Ranked] = {}
 
+    mixed = session.scalar(select(Upstream.channel_id).limit(1)) is not None
+    # an upstream's most downloaded must not end the search before what is ours
+    best = and_(AMONG_MOST, Package.live > 0) if mixed else AMONG_MOST
+    first = (OURS_FIRST,) if mixed else ()
+
     def take(*which: ColumnElement[bool], limit: int = CANDIDATES) -> None:
         # negated: else the database walks through all packages in this order, hoping to find so many soon
-        query = scope.where(*which).order_by(-Package.downloads, Package.name, Channel.name).limit(limit)
+        query = scope.where(*which).order_by(*first, -Package.downloads, Package.name, Channel.name).limit(limit)
         for row in session.execute(query):
             ranked = None if row.id in hits else rank(row, terms, heads)
             if ranked is not None:
@@ -161,7 +185,7 @@ def found(session: Session, scope: Candidates, terms: Sequence[str], *, most: in
     # one after the other here and below: SQLite would look at every row for an OR
     for head in heads:
         if len(head) <= 3:
-            take(AMONG_MOST, begins(head), limit=most)
+            take(best, begins(head), limit=most)
         if len(hits) < most:
             take(begins(head), limit=most)
     if len(hits) >= most or all(len(term) < 3 for term in terms):
@@ -173,7 +197,7 @@ def found(session: Session, scope: Candidates, terms: Sequence[str], *, most: in
         for alike in (begins(terms[0][:2]), words.named([terms[0][-3:]])):  # few errors are in both places
             take(func.length(Package.name).between(size - slack, size + slack), alike)
     if len(hits) < most:
-        take(AMONG_MOST, Like().anywhere(terms), limit=most)
+        take(best, Like().anywhere(terms), limit=most)
     if len(hits) < most:
         take(words.anywhere(terms))
     return hits.values()
@@ -185,7 +209,9 @@ def begins(head: str) -> ColumnElement[bool]:
 
 
 def rank(row: Any, terms: Sequence[str], heads: Sequence[str]) -> Ranked | None:
-    """Where a candidate stands: its kind, how far its spelling is, downloads, then the name. None: it is no match."""
+    """Where a candidate stands: its kind, how far its spelling is, whose it is, downloads, then the name. None: it is no
+    match.
+    """
     name: str = row.name
     head = next((head for head in heads if name.startswith(head)), None)
     distance = 0
@@ -218,8 +244,9 @@ def rank(row: Any, terms: Sequence[str], heads: Sequence[str]) -> Ranked | None:
         updated_at=row.updated_at,
         kind=kind,
         spans=spans,
+        upstream=None if row.live else "",
     )
-    return (int(kind), distance, -row.downloads, name, row.channel), hit
+    return (int(kind), distance, not row.live, -row.downloads, name, row.channel), hit
 
 
 def word_at(name: str, term: str) -> int | None:

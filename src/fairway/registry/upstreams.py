@@ -326,6 +326,12 @@ def show_of(session: Session, channel_id: int) -> UpstreamView:
     )
 
 
+def beside(session: Session, channel_id: int) -> str | None:
+    """What people call a channel's upstream; none if it has none. Who may see it the caller asks."""
+    url = session.scalar(select(Upstream.url).where(Upstream.channel_id == channel_id))
+    return None if url is None else name_of(url)
+
+
 def refresh_soon(session: Session, actor: Actor, channel: str, *, now: int) -> UpstreamView:
     """Have an upstream looked at now. Raises as access.require does for REINDEX; NotFound."""
     home = access.channel_for(session, actor, Action.REINDEX, channel)

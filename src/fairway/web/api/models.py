@@ -214,12 +214,15 @@ class Channels(BaseModel):
 
 
 class Package(BaseModel):
+    """`files` counts the channel's own; `upstream` is the name of what it comes from, if none of them are."""
+
     name: str
     version: str
     summary: str
     license: str
     files: int
     updated_at: datetime
+    upstream: str | None
 
     @classmethod
     def of(cls, view: PackageView) -> Package:
@@ -230,6 +233,7 @@ class Package(BaseModel):
             license=view.licence,
             files=view.files,
             updated_at=moment(view.updated_at),
+            upstream=view.upstream,
         )
 
 
@@ -290,7 +294,7 @@ class Span(BaseModel):
 
 class Hit(BaseModel):
     """`version` is the newest that is not yanked, empty if all are. `match` says how it was found, and `spans` where in
-    the name.
+    the name. `upstream` is the name of what it comes from, if no file of it is the channel's own.
     """
 
     channel: str
@@ -304,6 +308,7 @@ class Hit(BaseModel):
     updated_at: datetime
     match: Literal["exact", "prefix", "word", "part", "near", "summary"]
     spans: list[Span]
+    upstream: str | None
 
     @classmethod
     def of(cls, hit: search.Hit) -> Hit:
@@ -319,6 +324,7 @@ class Hit(BaseModel):
             updated_at=moment(hit.updated_at),
             match=hit.kind.name.lower(),  # type: ignore[arg-type]
             spans=[Span(begin=begin, end=end) for begin, end in hit.spans],
+            upstream=hit.upstream,
         )
 
 
@@ -330,7 +336,8 @@ class Hits(BaseModel):
 class Uploaded(BaseModel):
     """`created` is false where the very same file was there already; `indexed` if its record can be found by now.
     `warnings` are codes of what was odd in it and accepted; `unmet` the first names that it depends on and that neither the channel
-    has nor any that its relations lead to.
+    has nor any that its relations lead to; `hides` is how many files of the same name the channel's upstream has, which nobody is
+    shown now.
     """
 
     channel: str
@@ -344,6 +351,7 @@ class Uploaded(BaseModel):
     indexed: bool
     warnings: list[str]
     unmet: list[str]
+    hides: int
 
 
 class Health(BaseModel):

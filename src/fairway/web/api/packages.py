@@ -120,7 +120,7 @@ def find_packages(
     cursor: Annotated[str, Query(max_length=20)] = "",
 ) -> Hits:
     """Search every channel you may read: exact names first, then names that begin so, then words, then any part, then
-    names that are spelt nearly so, then summaries; among equals the most downloaded first.
+    names that are spelt nearly so, then summaries; among equals what is not an upstream's, then the most downloaded first.
     """
     if since is not None and since.tzinfo is None:
         since = since.replace(tzinfo=UTC)
