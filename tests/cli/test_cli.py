@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, func, select, update
 
-from fairway.db.models import Audit, Channel, Package
+from fairway.db.engine import Database
+from fairway.db.models import Audit, Channel, Package, Upstream
 from tests.support.builders import conda_package, tar_bz2_package
 
 KEY = re.compile(r"fwy-u-[0-9A-Za-z]{38}")
@@ -179,6 +180,21 @@ def test_members_are_given_roles(cli):
     assert [(row["user"], row["role"]) for row in rows] == [("admin", "owner"), ("bob", "maintainer")]
     cli("channel", "member", "lab", "bob", "--role", "none")
     assert [row["user"] for row in cli("channel", "members", "lab", "--json").json] == ["admin"]
+
+
+def test_a_local_upload_says_what_the_channel_lacks_and_what_the_file_hides(cli, database_url, tmp_path):
+    database = Database(database_url)
+    with database.write() as session:
+        home = session.scalars(select(Channel).where(Channel.name == "lab")).one()
+        session.add(Upstream(channel_id=home.id, url="https://1.1.1.1/up", mode="proxy", every=60, created_at=1))
+        session.add(
+            Package(channel_id=home.id, name="theirs", created_at=1, updated_at=1, live=0, remote=3, version="1.0")
+        )
+    database.close()
+    path = write(tmp_path, conda_package("theirs", depends=["ghost"]))
+    (line, _) = cli("upload", "lab", path, "--local").stdout.splitlines()
+    assert "note: it hides 3 files of the same name that the channel's upstream has" in line
+    assert "note: neither the channel nor one that it is related to has ghost" in line
 
 
 def test_a_local_upload_goes_on_after_a_refused_file_and_says_what_became_of_each(cli, tmp_path):

@@ -12,6 +12,7 @@ from fairway.registry import upstreams
 from fairway.registry.upstreams import Preset
 from fairway.settings import load
 from tests.support import misbehaving
+from tests.support.browser import OWN
 from tests.support.builders import conda_package
 from tests.support.site import Site, bearer
 from tests.support.upstream import Upstream
@@ -280,11 +281,20 @@ def test_the_pages_of_a_package_show_what_the_upstream_has(site, upstream):
 def test_a_package_of_ours_says_what_it_hides(site, upstream):
     put(site, url=upstream.url)
     look(site)
-    assert site.put("lab", conda_package("demo", "0.1"), site.key("owner")).status_code == 201
+    answer = site.put("lab", conda_package("demo", "0.1"), site.key("owner"))
+    assert (answer.status_code, answer.json()["hides"]) == (201, 2)
+    assert site.put("lab", conda_package("fresh", "0.1"), site.key("owner")).json()["hides"] == 0
+    owner = site.browser("owner")
+    name, data = conda_package("demo", "0.2")
+    token = owner.page("/channels/lab/upload").token()
+    headers = OWN | {"x-csrf-token": token, "content-type": "application/octet-stream", "accept": "application/json"}
+    answer = owner.client.post(f"/channels/lab/upload/file?filename={name}", content=data, headers=headers)
+    assert "it hides 2 files of the same name that the channel's upstream has" in answer.json()["note"]
     reader = site.browser()
     assert "hides 2 files of the same name that up has" in reader.page(PACKAGE).text
     assert "demo-1.0-h0_0.conda" not in reader.page(f"{PACKAGE}/files").text
     put(site, url=upstream.url, merge=True)
+    assert site.put("lab", conda_package("demo", "0.3"), site.key("owner")).json()["hides"] == 0
     files = reader.page(f"{PACKAGE}/files").text
     assert "demo-1.0-h0_0.conda" in files
     assert "demo-0.1-h0_0.conda" in files

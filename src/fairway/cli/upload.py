@@ -141,11 +141,8 @@ def said(answer: httpx.Response) -> str:
     if answer.is_success and isinstance(body, dict):
         word = "published" if body.get("created") else "already there"
         late = "" if body.get("indexed", True) else "; its index will follow shortly"
-        noted = [notes.sentence(code) for code in body.get("warnings", [])]
-        if unmet := body.get("unmet"):
-            noted.append(notes.lacking(unmet))
-        warned = "".join(f"; note: {one}" for one in noted)
-        return f"{word} in {body.get('channel')}/{body.get('subdir')}{late}{warned}"
+        noted = notes.worth_knowing(body.get("warnings", ()), body.get("unmet", ()), body.get("hides", 0))
+        return f"{word} in {body.get('channel')}/{body.get('subdir')}{late}{with_notes(noted)}"
     detail = body.get("detail") if isinstance(body, dict) else None
     raise Invalid(f"{detail or answer.text[:500] or 'no reason given'} (HTTP {answer.status_code})")
 
@@ -186,10 +183,16 @@ def run_local(app: Fairway, channel: str, paths: list[Path], *, force: bool) -> 
 
 def word_of(outcome: Published | Exception) -> str:
     if isinstance(outcome, Published):
-        return f"{'published' if outcome.created else 'already there'} in {outcome.channel}/{outcome.subdir}"
+        noted = notes.worth_knowing(outcome.warnings, outcome.unmet, outcome.hides)
+        word = "published" if outcome.created else "already there"
+        return f"{word} in {outcome.channel}/{outcome.subdir}{with_notes(noted)}"
     if isinstance(outcome, OSError):
         return f"refused: it cannot be read: {outcome.strerror}"
     return f"refused: {outcome.detail if isinstance(outcome, FairwayError) else outcome}"
+
+
+def with_notes(noted: list[str]) -> str:
+    return "".join(f"; note: {one}" for one in noted)
 
 
 def packages_of(paths: list[Path]) -> list[Path]:

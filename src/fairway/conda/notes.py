@@ -18,6 +18,16 @@ SENTENCES = {
 NAMED = 5
 
 
+def worth_knowing(warnings: Sequence[str], unmet: Sequence[str], hides: int) -> list[str]:
+    """A sentence, without its capital and its full stop, for each thing that is worth knowing of an upload."""
+    said = [sentence(code) for code in warnings]
+    if hides:
+        said.append(hiding(hides))
+    if unmet:
+        said.append(lacking(unmet))
+    return said
+
+
 def sentence(code: str) -> str:
     return SENTENCES.get(code, code)
 
@@ -26,3 +36,9 @@ def lacking(names: Sequence[str]) -> str:
     """What is worth knowing of a package that depends on names nobody has whom clients ask by themselves."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"neither the channel nor one that it is related to has {', '.join(names[:NAMED])}{more}"
+
+
+def hiding(files: int) -> str:
+    """What is worth knowing of a package whose name the channel's upstream has too."""
+    count = "1 file" if files == 1 else f"{files} files"
+    return f"it hides {count} of the same name that the channel's upstream has"

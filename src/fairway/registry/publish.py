@@ -79,6 +79,7 @@ class Published:
     facts: Facts
     warnings: tuple[str, ...] = ()
     unmet: tuple[str, ...] = ()  # what it depends on and nobody has, in the channel or where its relations lead
+    hides: int = 0  # records of the same name that the channel's upstream has, which no client is shown now
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ class Home:
     grown: int = 0  # and how many bytes
     packages: int = 0  # and how many names that had no files
     taken: list[str] = field(default_factory=list)  # names that only the upstream had until now
+    hides: dict[str, int] = field(default_factory=dict)  # records of the upstream that names of ours keep from clients
 
 
 @dataclass(slots=True)
@@ -176,6 +177,7 @@ def write(session: Session, home: Home, writings: Sequence[Writing]) -> dict[int
                 created=True,
                 indexed=writing.received.facts.name not in failed,
                 unmet=lacking[writing.number],
+                hides=home.hides.get(writing.received.facts.name, 0),
             )
     if home.taken:
         theirs.settle(session, home.gate.id, home.taken, now=max(writing.submission.now for writing in writings))
@@ -201,6 +203,9 @@ def write_packages(session: Session, home: Home, writings: Sequence[Writing]) ->
     for names in sweep.batched(mine):
         rows = run.execute(PACKAGES, {"channel_id": home.gate.id, "names": names})
         found |= {name: Known(*rest) for name, *rest in rows}
+    both = {name: known.remote for name, known in found.items() if known.remote}
+    if both and not theirs.merges(session, home.gate.id):
+        home.hides = both
     fresh, shown, counted, taken = [], [], [], []
     for name, files in mine.items():
         newest = max(reversed(files), key=lambda writing: writing.key)  # of several builds the last
@@ -217,7 +222,7 @@ def write_packages(session: Session, home: Home, writings: Sequence[Writing]) ->
         show = {"shown": facts.version, "shown_key": newest.key, "about": summary, "terms": licence}
         if known is None:
             fresh.append(fresh_row(home.gate.id, name, newest, count, summary, licence))
-        elif known.remote and known.live == 0 and not theirs.merges(session, home.gate.id):
+        elif name in home.hides and known.live == 0:
             home.taken.append(name)
             taken.append({"package_id": known.id, **count, **show})
         elif newest.key >= known.version_key:
@@ -410,7 +415,7 @@ def line(channel_id: int, packages: Mapping[str, int], writing: Writing) -> dict
 
 def outcome(
     home: Home, writing: Writing, *, indexed_at: int, change: int, created: bool, indexed: bool = True,
-    unmet: tuple[str, ...] = (),
+    unmet: tuple[str, ...] = (), hides: int = 0,
 ) -> Published:  # fmt: skip
     subdir, filename = writing.submission.place
     facts, digest = writing.received.facts, writing.received.digest
@@ -429,4 +434,5 @@ def outcome(
         facts=facts,
         warnings=facts.warnings,
         unmet=unmet,
+        hides=hides,
     )

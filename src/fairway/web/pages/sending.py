@@ -137,9 +137,7 @@ def facts_of(request: Request, published: Published) -> dict[str, Any]:
         said.append("It replaced the file that had its name.")
     if not published.indexed:
         said.append("It will be in the index in a moment.")
-    noted = [*map(notes.sentence, published.warnings)]
-    if published.unmet:
-        noted.append(notes.lacking(published.unmet))
+    noted = notes.worth_knowing(published.warnings, published.unmet, published.hides)
     if noted:
         said.append(f"Worth knowing: {'; '.join(noted)}.")
     return {

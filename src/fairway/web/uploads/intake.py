@@ -247,4 +247,5 @@ def as_dict(published: Published) -> dict[str, object]:
         "indexed": published.indexed,
         "warnings": list(published.warnings),
         "unmet": list(published.unmet[:UNMET_SAID]),
+        "hides": published.hides,
     }
