@@ -226,8 +226,8 @@ def dependents(
         key=lambda row: (row.other, row.channel, row.name),
     )
     days = listing.package_days(session, [row.id for row in rows], now=now)
-    shown = [(row, None if row.url is None else upstreams.name_of(row.url)) for row in rows]
-    return Page([listing.package_row(row, row.channel, days, theirs) for row, theirs in shown], following, previous)
+    shown = [listing.package_row(row, row.channel, days, upstreams.called(row.url)) for row in rows]
+    return Page(shown, following, previous)
 
 
 def count_dependents(session: Session, actor: Actor, name: str) -> int:

@@ -317,7 +317,6 @@ ORDERS: Mapping[Sort, Any] = {
 
 
 def package_row(row: Any, channel: str, days: Mapping[int, tuple[int, ...]], upstream: str | None) -> PackageRow:
-    """`upstream` is the name of the channel's, if it has one."""
     return PackageRow(
         id=row.id,
         channel=channel,
@@ -344,9 +343,7 @@ def recently(session: Session, actor: Actor, *, limit: int = 12) -> list[Package
     latest = select(Channel.id, Channel.name, Upstream.url).outerjoin(Upstream, Upstream.channel_id == Channel.id)
     latest = latest.where(Channel.id.in_(access.visible_to(actor)), Channel.packages > 0)
     latest = latest.order_by(Channel.updated_at.desc(), Channel.id.desc()).limit(RECENT_CHANNELS)
-    homes = {
-        row.id: (row.name, None if row.url is None else upstreams.name_of(row.url)) for row in session.execute(latest)
-    }
+    homes = {row.id: (row.name, upstreams.called(row.url)) for row in session.execute(latest)}
     if not homes:
         return []
     order = (Package.updated_at.desc(), Package.id.desc())
@@ -411,12 +408,8 @@ def on_platform(platform: str) -> Any:
 
 def platforms_in(places: int) -> tuple[str, ...]:
     """The subdirs of `Package.places`, `noarch` first, then by name."""
-    return tuple(
-        sorted(
-            (name for name, number in SUBDIR_NUMBERS.items() if places >> number & 1),
-            key=lambda name: (name != NOARCH, name),
-        )
-    )
+    names = (name for name, number in SUBDIR_NUMBERS.items() if places >> number & 1)
+    return tuple(sorted(names, key=lambda name: (name != NOARCH, name)))
 
 
 def package_days(session: Session, ids: Sequence[int], *, now: int, days: int = DAYS) -> dict[int, tuple[int, ...]]:

@@ -169,6 +169,11 @@ def name_of(url: str) -> str:
     return preset or url.rpartition("/")[2] or url
 
 
+def called(url: str | None) -> str | None:
+    """The same, of a channel that may have no upstream."""
+    return None if url is None else name_of(url)
+
+
 def attach(
     session: Session, actor: Actor, channel: str, settings: Settings, *, forget: bool = False, now: int
 ) -> UpstreamView:
@@ -328,8 +333,7 @@ def show_of(session: Session, channel_id: int) -> UpstreamView:
 
 def beside(session: Session, channel_id: int) -> str | None:
     """What people call a channel's upstream; none if it has none. Who may see it the caller asks."""
-    url = session.scalar(select(Upstream.url).where(Upstream.channel_id == channel_id))
-    return None if url is None else name_of(url)
+    return called(session.scalar(select(Upstream.url).where(Upstream.channel_id == channel_id)))
 
 
 def refresh_soon(session: Session, actor: Actor, channel: str, *, now: int) -> UpstreamView:
