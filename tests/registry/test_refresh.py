@@ -333,3 +333,22 @@ def test_downloads_of_an_upstreams_files_are_counted(site, upstream):
     site.app.counts.flush(site.app.database)
     with site.app.database.read() as session:
         assert session.scalar(select(Package.downloads).where(Package.name == "tool")) == 3
+
+
+def test_one_without_noarch_is_served_with_what_it_has(site, upstream):
+    """As folders are that somebody made for one platform."""
+    upstream.add("one", subdir="linux-64")
+    upstream.publish()
+    upstream.fault("*/noarch/*", misbehaving.status(404))
+    view = attach(site, upstream)
+    assert refresh(site, view).errors == {}
+    assert upstreams_of(site).error is None
+    assert list(names(site, "linux-64")) == ["one"]
+    assert flat(site)["packages.conda"] == {}
+
+
+def test_one_with_no_platform_at_all_says_so(site, upstream):
+    upstream.fault("*", misbehaving.status(404))
+    view = attach(site, upstream)
+    refresh(site, view)
+    assert upstreams_of(site).error == "The upstream has none of the platforms that conda clients know."

@@ -323,15 +323,13 @@ class Refresh:
 
     def _gone(self, name: str) -> None:
         """The upstream has no such subdir. One that it had is left as it was: an empty answer is more often a fault of
-        the upstream's than the end of a platform. Every channel has a noarch, and need have no other.
+        the upstream's than the end of a platform. One without noarch is no channel to every client, and still has what it has.
         """
         with self.database.read() as session:
             query = select(UpstreamSubdir.subdir_id).join(Subdir, Subdir.id == UpstreamSubdir.subdir_id)
             had = session.scalar(query.where(Subdir.channel_id == self.channel_id, Subdir.name == name))
         if had is not None:
             self._failed(name, RemoteMissing(f"The upstream has no {name} any more; what it had is served on."))
-        elif name == NOARCH:
-            self._failed(name, RemoteMissing("The upstream has no noarch, which every conda channel has."))
 
     def _failed(self, name: str, error: FairwayError) -> None:
         self.done.errors[name] = error.detail
