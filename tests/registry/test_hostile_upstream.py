@@ -74,13 +74,13 @@ def site(tmp_path, upstream):
         yield site
 
 
-def attach(site, upstream):
+def attach(site, upstream, subdirs=("noarch",)):
     now = site.app.now()
     with site.app.database.write() as session:
         channels.create_channel(
             session, CONSOLE, "lab", owner="admin", visibility=Visibility.PUBLIC, description="", now=now
         )
-        return upstreams.attach(session, CONSOLE, "lab", Settings(upstream.url, subdirs=("noarch",)), now=now)
+        return upstreams.attach(session, CONSOLE, "lab", Settings(upstream.url, subdirs=subdirs), now=now)
 
 
 def everything(site):
@@ -173,6 +173,16 @@ def test_a_record_that_cannot_be_trusted_is_left_out_and_the_rest_is_served(site
     assert done.errors == {}
     assert list(site.client.get("/lab/noarch/repodata.json").json()["packages.conda"]) == [good]
     assert state(site).places[0].dropped == 6
+
+
+def test_what_is_left_out_of_a_platform_is_counted_there_alone(site, upstream):
+    for subdir in ("noarch", "linux-64", "win-64"):
+        upstream.add("good", subdir=subdir)
+    upstream.add("unhashed", subdir="linux-64", sha256="not a hash")
+    upstream.documents = ("json",)
+    upstream.publish()
+    run(site.app, attach(site, upstream, subdirs=None).channel_id)
+    assert {one.name: one.dropped for one in state(site).places} == {"linux-64": 1, "noarch": 0, "win-64": 0}
 
 
 def test_a_record_is_of_the_platform_whose_it_is_whatever_it_says(site, upstream):

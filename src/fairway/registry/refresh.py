@@ -152,7 +152,7 @@ class Refresh:
         """Bring what we have of a subdir to what was read."""
         changed, gone = self._compare(place, reading)
         self._tell("records", name, 0, len(changed))
-        read = 0
+        read, dropped = 0, self.done.dropped
         for some in gathered(reading.fetch(changed), NAMES_AT_ONCE):
             self._keep(place, name, reading, some)
             read += len(some)
@@ -160,7 +160,7 @@ class Refresh:
         fresh = {**known, remote.DOCUMENTS[reading.kind]: reading.validators}
         exports = self._exports(name, fresh)
         self._tell("showing", name, len(changed), len(changed))
-        self._show(place, name, reading, gone, exports, fresh)
+        self._show(place, name, reading, gone, exports, fresh, dropped=self.done.dropped - dropped)
         self.done.subdirs.append(name)
 
     def _place(self, name: str) -> int:
@@ -239,6 +239,8 @@ class Refresh:
         gone: Sequence[str],
         exports: Mapping[str, bytes] | None,
         known: Mapping[str, Validators],
+        *,
+        dropped: int,
     ) -> None:
         """Make everything that was read of a subdir what clients see: one transaction, one change."""
         now = self.now()
@@ -265,7 +267,7 @@ class Refresh:
                 "base_url": reading.base_url,
                 "records": int(records or 0),
                 "size": int(size or 0),
-                "dropped": self.done.dropped,
+                "dropped": dropped,
                 "checked_at": now,
                 "good_at": now,
                 "error": None,
