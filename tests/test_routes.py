@@ -26,6 +26,7 @@ DECISIONS = {
         ("GET", f"/channels/{{channel}}/packages/{{name}}{tab}"): "READ"
         for tab in (
             "",
+            "/needed",
             "/versions",
             "/files",
             "/dependencies",

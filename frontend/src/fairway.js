@@ -37,11 +37,15 @@ document.addEventListener("htmx:before:response", (event) => {
     location.assign(raw.url);
   } else if (status >= 400 && status !== 422) {
     event.preventDefault();
+    event.target.toggleAttribute?.("data-failed", true);
     toast("bad", SENTENCES[status] ?? "The server could not do that. Try again in a moment.");
   }
 });
 
-document.addEventListener("htmx:error", () => toast("bad", "The server did not answer. Try again in a moment."));
+document.addEventListener("htmx:error", ({ target }) => {
+  target.toggleAttribute?.("data-failed", true);
+  toast("bad", "The server did not answer. Try again in a moment.");
+});
 
 // On a phone the tabs are wider than the page.
 for (const tab of document.querySelectorAll(".tabs [aria-current]")) {

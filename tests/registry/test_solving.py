@@ -281,16 +281,6 @@ def test_an_upload_counts_at_once(world):
     assert names(world.which("own", "app")) == ["own"]
 
 
-def test_pages_get_what_is_at_hand_and_have_the_rest_made(world):
-    world.have("own", made("app", "1.0"))
-    solving = world.app.solving
-    assert solving.soon(NOBODY, "own", "app", LINUX) is None
-    solving._later.submit(lambda: None).result(timeout=60)  # behind it
-    found = solving.soon(NOBODY, "own", "app", LINUX)
-    assert found == world.which("own", "app")
-    assert world.solved == 1
-
-
 def test_those_who_ask_together_are_answered_together(world):
     world.have("own", made("app", "1.0"))
     start = threading.Barrier(4)

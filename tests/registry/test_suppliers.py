@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import event
 
 from fairway.conda import shards
-from fairway.registry import channels, dependencies, listing, packages, suppliers, withdraw
+from fairway.registry import channels, dependencies, listing, packages, relating, suppliers, withdraw
 from fairway.registry.actor import CONSOLE, NOBODY
 from fairway.registry.suppliers import Supplier
 from tests.support.builders import conda_package
@@ -70,7 +70,8 @@ def test_a_channel_that_has_it_for_other_platforms_does_not_supply_it(bio):
     assert supplied(bio, "torch", platforms=["win-64"]) == {"torch": Supplier("forge", "base", "1.0", "")}
     with bio.app.database.read() as session:
         head = listing.enter(session, CONSOLE, "bio")
-        found = dependencies.needed(session, CONSOLE, head, packages.show(session, head, "vision"), limit=9)
+        vision, placed = packages.show(session, head, "vision"), relating.order(session, head.id)
+        found = dependencies.needed(session, CONSOLE, vision, placed, limit=9)
     assert [(name, one.channel) for name, one in found] == [("torch", "bio")]
     bio.put(conda_package("torch", "3.0", subdir="win-64"), channel="extra")
     assert supplied(bio, "torch", platforms=["win-64"]) == {"torch": Supplier("extra", "other", "3.0", "3.0")}

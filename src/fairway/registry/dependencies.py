@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session, aliased
 
 from fairway.db.models import ITS_RECORD, Artifact, Channel, Need, Package, Record, Subdir, Upstream, Withheld
 from fairway.errors import NotFound
-from fairway.registry import access, listing, needs, relating, source, suppliers, upstreams
+from fairway.registry import access, listing, needs, source, suppliers, upstreams
 from fairway.registry.actor import Actor
 from fairway.registry.listing import Head, PackageRow
 from fairway.registry.packages import PackageHead, in_order
 from fairway.registry.paging import Page, page
+from fairway.registry.relating import Placed
 from fairway.registry.suppliers import Having, Supplier
 
 FILES_READ = 200
@@ -184,10 +185,10 @@ def name_in(spec: str) -> str:
 
 
 def needed(
-    session: Session, actor: Actor, head: Head, package: PackageHead, *, limit: int
+    session: Session, actor: Actor, package: PackageHead, placed: Sequence[Placed], *, limit: int
 ) -> list[tuple[str, Having | None]]:
-    """The names that the newest version depends on, and the channel each comes from. Two statements, and one for each step
-    that relations lead away.
+    """The names that the newest version depends on, and the channel each comes from; `placed` as `relating.order` gives
+    them. Two statements.
     """
     query = (
         select(Need.name)
@@ -196,10 +197,7 @@ def needed(
         .limit(limit)
     )
     names = list(session.scalars(query))
-    if not names:
-        return []
-    placed = relating.order(session, head.id)
-    found = suppliers.those_that_have(session, actor, names, placed, package.platforms)
+    found = suppliers.those_that_have(session, actor, names, placed, package.platforms) if names else {}
     return [(name, found.get(name)) for name in names]
 
 

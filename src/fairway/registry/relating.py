@@ -245,6 +245,7 @@ class Placed:
     name: str
     place: int
     kind: str
+    visibility: Visibility
     direct: bool = False
 
 
@@ -254,26 +255,27 @@ def order(session: Session, channel_id: int) -> list[Placed]:
 
     One statement for each step, at most `DEEPEST`.
     """
-    names: dict[int, str] = {}
+    names: dict[int, tuple[str, Visibility]] = {}
     edges: dict[int, tuple[int | None, int | None]] = {}
     border = {channel_id}
     for _ in range(DEEPEST + 1):
         query = (
-            select(Channel.id, Channel.name, Base.id, Overridden.id)
+            select(Channel.id, Channel.name, Channel.visibility, Base.id, Overridden.id)
             .outerjoin(Relation, Relation.channel_id == Channel.id)
             .outerjoin(Base, and_(Base.id == Relation.base_id, shows(Channel, Base)))
             .outerjoin(Overridden, and_(Overridden.id == Relation.overrides_id, shows(Channel, Overridden)))
             .where(Channel.id.in_(border), Channel.deleted_at.is_(None))
         )
-        for found, name, base, overrides in session.execute(query):
-            names[found], edges[found] = name, (base, overrides)
+        for found, name, visibility, base, overrides in session.execute(query):
+            names[found], edges[found] = (name, Visibility(visibility)), (base, overrides)
         border = {one for pair in edges.values() for one in pair if one is not None} - edges.keys()
         if not border:
             break
     return [
-        Placed(one, names[one], place, kind_of(edges, channel_id, one), one in edges[channel_id])
+        Placed(one, name, place, kind_of(edges, channel_id, one), visibility, one in edges[channel_id])
         for place, one in enumerate(sorted_out(edges, channel_id))
         if one in names
+        for name, visibility in (names[one],)
     ]
 
 

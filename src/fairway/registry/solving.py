@@ -12,13 +12,12 @@ import math
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -27,14 +26,13 @@ from fairway.conda.names import NOARCH, shown
 from fairway.conda.question import Answer, Found, Place, Question
 from fairway.db.engine import Database
 from fairway.db.models import Channel, Package
-from fairway.errors import FairwayError, NotFound, Unavailable
+from fairway.errors import NotFound, Unavailable
 from fairway.registry import access, listing, relating, source, sweep, virtual
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor, Visibility
+from fairway.registry.relating import Placed
 from fairway.registry.virtual import System
 from fairway.sandbox.solving import Solvers
-
-log = structlog.get_logger("fairway.solving")
 
 SECONDS = 10.0
 PROCESSES = 2
@@ -43,7 +41,6 @@ WAITING_MOST = 6
 
 KEPT_MOST = 2_000
 ALIKE_MOST = 4  # answers of one question that are kept, for askers who may read different channels
-LATER_MOST = 20
 SUPPLIERS_MOST = 40
 UNDECIDED_SECONDS = 300.0  # for so long nobody tries again what took too long
 USUAL = "linux-64"
@@ -153,17 +150,27 @@ class Solving:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _places: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(WAITING_MOST))
     _under_way: dict[Any, Future[Answer]] = field(default_factory=dict)
-    _later: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="solving"))
-    _later_keys: set[Any] = field(default_factory=set)
 
     def known(
         self, actor: Actor, channel: str, name: str, system: System | None = None, version: str | None = None
     ) -> Needed | None:
         """The answer, if it is at hand: a few statements. Raises as `which` does."""
         with self.database.read() as session:
-            asked = ask(session, self.related, actor, channel, name, system, version)
-            answer = self._find(session, actor, asked)
-            return None if answer is None else view(session, channel, asked, answer)
+            return self.at_hand(
+                session, actor, channel, ask(session, self.related, actor, channel, name, system, version)
+            )
+
+    def at_hand(
+        self,
+        session: Session,
+        actor: Actor,
+        channel: str,
+        asked: Asked,
+        named: Mapping[int, NeededChannel] | None = None,
+    ) -> Needed | None:
+        """The same for who has a question already, and maybe the channels it names."""
+        answer = self._find(session, actor, asked)
+        return None if answer is None else view(session, channel, asked, answer, named)
 
     def which(
         self, actor: Actor, channel: str, name: str, system: System | None = None, version: str | None = None
@@ -176,44 +183,15 @@ class Solving:
         """
         with self.database.read() as session:
             asked = ask(session, self.related, actor, channel, name, system, version)
-            answer = self._find(session, actor, asked)
-            if answer is not None:
-                return view(session, channel, asked, answer)
+            found = self.at_hand(session, actor, channel, asked)
+            if found is not None:
+                return found
         answer = self._compute(actor, asked)
         with self.database.read() as session:
             return view(session, channel, asked, answer)
 
-    def soon(
-        self, actor: Actor, channel: str, name: str, system: System | None = None, version: str | None = None
-    ) -> Needed | None:
-        """For pages: the answer if it is at hand; else none, and it will be in a moment, unless too much is asked for.
-        Raises as `which` does, but for Unavailable.
-        """
-        found = self.known(actor, channel, name, system, version)
-        key = (actor, channel, name, system, version)
-        with self._lock:
-            if found is not None or key in self._later_keys or len(self._later_keys) >= LATER_MOST:
-                return found
-            self._later_keys.add(key)
-        with suppress(RuntimeError):  # closed
-            self._later.submit(self._in_background, key)
-        return None
-
     def close(self) -> None:
-        self._later.shutdown(wait=False, cancel_futures=True)
         self.solvers.close()
-        self._later.shutdown(wait=True)
-
-    def _in_background(self, key: Any) -> None:
-        try:
-            self.which(*key)
-        except FairwayError as error:
-            log.info("solving.later", error=error.detail)
-        except Exception:
-            log.exception("solving.later")
-        finally:
-            with self._lock:
-                self._later_keys.discard(key)
 
     # --- what is kept ----------------------------------------------------------------------------------------------
 
@@ -366,19 +344,29 @@ def ask(
         raise NotFound(f"There is no package {shown(name)} in {channel}.")
     channel_id, places = row
     wanted = related(session, actor, channel_id)
-    readable = set(session.scalars(access.visible_to(actor).where(Channel.id.in_(wanted))))
+    seen = set(session.scalars(access.visible_to(actor).where(Channel.id.in_(wanted))))
     return Asked(
         channel_id=channel_id,
         name=name,
         version=None if version is None else versions.parse(version),
-        system=usual(places) if system is None else system,
-        related=tuple(one for one in dict.fromkeys(wanted) if one in readable),
+        system=usual(listing.platforms_in(places)) if system is None else system,
+        related=tuple(one for one in dict.fromkeys(wanted) if one in seen),
     )
 
 
-def usual(places: int) -> System:
-    """The system that somebody means who names none: Linux, if the package is for it."""
-    platforms = listing.platforms_in(places)
+def readable(session: Session, actor: Actor, placed: Sequence[Placed]) -> dict[int, NeededChannel]:
+    """Those of some related channels that the actor may read, in the same order. One statement, unless all are public."""
+    closed = [one.id for one in placed if one.visibility is not Visibility.PUBLIC]
+    seen = set(session.scalars(access.visible_to(actor).where(Channel.id.in_(closed)))) if closed else set()
+    return {
+        one.id: NeededChannel(one.name, one.visibility, related=True)
+        for one in placed
+        if one.visibility is Visibility.PUBLIC or one.id in seen
+    }
+
+
+def usual(platforms: Sequence[str]) -> System:
+    """The system that somebody means who names none for a package of these platforms: Linux, if it is for it."""
     if USUAL in platforms or NOARCH in platforms or not platforms:
         return virtual.system(USUAL)
     return virtual.system(platforms[0])
@@ -407,11 +395,19 @@ def generations(session: Session, channels: Sequence[int], system: System) -> di
     return {place: changed for place, (_, changed) in found.items()}
 
 
-def view(session: Session, channel: str, asked: Asked, answer: Answer) -> Needed:
+def view(
+    session: Session, channel: str, asked: Asked, answer: Answer, named: Mapping[int, NeededChannel] | None = None
+) -> Needed:
+    """One statement, unless all channels of the answer are among those that are `named`."""
     ids = {*answer.channels, *(() if answer.hidden_by is None else (answer.hidden_by,))}
-    query = select(Channel.id, Channel.name, Channel.visibility).where(Channel.id.in_(ids))
-    found = {row.id: row for row in session.execute(query)} if ids else {}
-    if len(found) < len(ids):
+    found = dict(named or {})
+    if not ids <= found.keys():
+        query = select(Channel.id, Channel.name, Channel.visibility).where(Channel.id.in_(ids))
+        found = {
+            row.id: NeededChannel(row.name, Visibility(row.visibility), row.id in asked.related)
+            for row in session.execute(query)
+        }
+    if not ids <= found.keys():
         raise NotFound  # a channel was deleted this very moment
     return Needed(
         channel=channel,
@@ -421,10 +417,7 @@ def view(session: Session, channel: str, asked: Asked, answer: Answer) -> Needed
         decided=answer.decided,
         version=answer.version,
         newest=answer.newest,
-        channels=tuple(
-            NeededChannel(found[one].name, Visibility(found[one].visibility), one in asked.related)
-            for one in answer.channels
-        ),
+        channels=tuple(found[one] for one in answer.channels),
         packages=tuple(
             Installed(one.name, one.version, one.build, one.channel, one.subdir, one.filename, one.size)
             for one in answer.packages

@@ -1,4 +1,4 @@
-"""The pages of a package."""
+"""The pages of a package; the first is in `installing`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
-from fairway.errors import NotFound
-from fairway.registry import contents, dependencies, listing, offered
+from fairway.registry import contents, dependencies, offered
 from fairway.registry import packages as registry
 from fairway.registry.access import Action
-from fairway.registry.actor import Actor, Visibility
+from fairway.registry.actor import Actor
 from fairway.registry.browse import FileView
 from fairway.registry.dependencies import Dependencies, Requirement
 from fairway.registry.listing import Head
 from fairway.registry.packages import Event, Matrix, PackageHead
 from fairway.registry.paging import CURSOR_MAX, Page
 from fairway.web.deps import App, Visitor
-from fairway.web.pages import clients, links, markdown
+from fairway.web.pages import links
 from fairway.web.pages.channel import DAYS, dated, entered
 from fairway.web.pages.forms import PageRoute
 from fairway.web.pages.render import page
@@ -32,20 +31,12 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 SHOWN = 50
 OFFERED_SHOWN = 200
 CHOICES = 400  # versions and files that a field offers
-NEEDS_SHOWN = 24
 ABOUT_SHOWN = 40
 
 Cursor = Annotated[str, Query(max_length=CURSOR_MAX)]
 Short = Annotated[str, Query(max_length=300)]
 PACKAGE = "/channels/{channel}/packages/{name}"
 
-LINKS = {
-    "home": "Homepage",
-    "documentation": "Documentation",
-    "source": "Source",
-    "doc_source": "Source of the documentation",
-    "source_archive": "Source archive",
-}
 GROUPS = {
     "depends": ("Depends on", "Installed with it, in a version that fits, from the first channel that has it."),
     "virtual": ("Needs of the machine", "Virtual packages: what the machine has to be or have."),
@@ -138,34 +129,6 @@ def not_here(request: Request, head: Head, package: PackageHead, tab: str) -> Re
     if package.files or not package.remote:
         return None
     return page(request, "package/elsewhere.html", **framed(request, head, package), tab=tab, why=NOT_HERE[tab])
-
-
-@router.get(PACKAGE)
-def overview(request: Request, app: App, actor: Visitor, channel: str, name: str, version: Short = "") -> Response:
-    """What it is, and how it is installed."""
-    with app.database.read() as session:
-        head, package = opened(app, session, actor, channel, name)
-        recent = listing.package_days(session, [package.id], now=app.now())[package.id]
-        versions = known_versions(session, head, package)
-        needs = [] if version else dependencies.needed(session, actor, head, package, limit=NEEDS_SHOWN + 1)
-    if version and version not in versions:
-        raise NotFound(f"There is no version {version[:80]} of {name} in {channel}.")
-    address = f"{app.settings.url}/{head.name}"
-    private = head.visibility is not Visibility.PUBLIC
-    return page(
-        request,
-        "package/overview.html",
-        **framed(request, head, package),
-        recent=recent,
-        version=version,
-        versions=[one for one, reason in versions.items() if one == version or reason is None][:CHOICES],
-        yanked=versions.get(version),
-        needs=needs[:NEEDS_SHOWN],
-        more_needs=len(needs) > NEEDS_SHOWN,
-        install=clients.install(package.name, version or None, [address], private=private),
-        description=markdown.render(package.description) if package.description else "",
-        references=[(LINKS[key], address) for key, address in package.links.items() if key in LINKS],
-    )
 
 
 @router.get(f"{PACKAGE}/versions")
