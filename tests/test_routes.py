@@ -115,6 +115,7 @@ DECISIONS = {
             "settings/danger": ("MANAGE", "GET POST"),
             "settings/relations": ("MANAGE", "GET POST"),
             "settings/upstream": ("MANAGE", "GET POST"),
+            "settings/upstream/estimate": ("MANAGE", "POST"),
             "settings/upstream/refresh": ("MANAGE", "POST"),
             "settings/upstream/remove": ("MANAGE", "POST"),
             "members": ("READ", "GET"),  # the list is for SEE_MEMBERS, one's own role for each member

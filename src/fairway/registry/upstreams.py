@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 from fairway.conda.choice import Choice
 from fairway.conda.names import KNOWN_SUBDIRS
 from fairway.db.models import Channel, Copy, Package, Shard, ShardBytes, Subdir, Upstream, UpstreamName, UpstreamSubdir
-from fairway.errors import Invalid, NotFound
+from fairway.errors import Invalid, NotFound, RateLimited
 from fairway.queue import jobs
 from fairway.registry import access, audit, index, sweep, theirs
 from fairway.registry.access import Action
@@ -27,6 +28,7 @@ EVERY_SECONDS = 1_800
 EVERY_LEAST, EVERY_MOST = 60, 7 * 86_400
 AGAIN_SECONDS = (60, 300, 900, 1_800)  # after failures in a row, but never later than usual
 JITTER = 0.1  # of the time, so that many servers do not ask at once
+PAUSE_MS = 10_000  # from the end of a look to when people may ask for the next
 MAX_URL = 500
 
 Mode = Literal["proxy", "mirror"]
@@ -337,11 +339,18 @@ def beside(session: Session, channel_id: int) -> str | None:
 
 
 def refresh_soon(session: Session, actor: Actor, channel: str, *, now: int) -> UpstreamView:
-    """Have an upstream looked at now. Raises as access.require does for REINDEX; NotFound."""
+    """Have an upstream looked at now; where somebody does already, nothing more. Raises as access.require does for REINDEX;
+    NotFound; RateLimited: it was looked at a moment ago.
+    """
     home = access.channel_for(session, actor, Action.REINDEX, channel)
     row = session.get(Upstream, home.id)
     if row is None:
         raise NotFound(f"The channel {home.name} has no upstream.")
+    if row.progress is not None:
+        return show_of(session, home.id)
+    if 0 <= (since := now - row.checked_at) < PAUSE_MS:
+        wait = math.ceil((PAUSE_MS - since) / 1_000)
+        raise RateLimited(f"It was looked at a moment ago; wait {wait} seconds.", seconds=wait)
     row.next_at = now
     session.flush()
     jobs.enqueue(session, REFRESH, key=str(home.id), run_at=now)

@@ -65,8 +65,20 @@ class NewCredential(Strict):
     user: Annotated[str, Field(max_length=256)] = ""
 
 
+class Wanted(Strict):
+    """Which records a mirror holds: names by patterns as of a shell (lib*), match specs, licences by patterns, only the newest
+    versions of each; with `closure` also what all these need. A record is wanted if its name or a spec fits, and its licence.
+    """
+
+    names: list[str] = []
+    specs: list[str] = []
+    licences: list[str] = []
+    newest: int | None = None
+    closure: bool = False
+
+
 class NewUpstream(Strict):
-    """`platforms` null: whatever the upstream has. Without `credential`, that of the same address stays; null: none."""
+    """`wanted` null: everything. `platforms` null: whatever the upstream has. Without `credential`, that of the same address stays; null: none."""
 
     url: Annotated[str, Field(max_length=4_500, description="The channel's address, or the name of a preset")]
     mode: Literal["proxy", "mirror"] = "proxy"
@@ -76,16 +88,20 @@ class NewUpstream(Strict):
     ] = False
     keep: Annotated[bool, Field(description="Serve fetched files on that the upstream has deleted")] = True
     platforms: list[Annotated[str, Field(max_length=32)]] | None = None
+    wanted: Wanted | None = None
     credential: NewCredential | None = None
 
 
 class Progress(BaseModel):
-    """Of a refresh that is under way: names of a platform."""
+    """Of a refresh that is under way: names of a platform, or in the phase `files` the files of a mirror, whose bytes so far are
+    `size`.
+    """
 
     phase: str
     platform: str
     done: int
     total: int
+    size: int | None = None
 
 
 class UpstreamPlatform(BaseModel):
@@ -126,6 +142,7 @@ class Upstream(BaseModel):
     merge: bool
     keep: bool
     platforms: list[str] | None
+    wanted: Wanted | None
     has_credential: bool
     records: int
     kept_files: int
@@ -149,6 +166,7 @@ class Upstream(BaseModel):
             merge=view.merge,
             keep=view.keep,
             platforms=None if view.subdirs is None else list(view.subdirs),
+            wanted=None if view.wanted is None else Wanted(**view.wanted),
             has_credential=view.has_credential,
             records=view.records,
             kept_files=view.kept_files,
@@ -161,7 +179,13 @@ class Upstream(BaseModel):
             error=view.error,
             progress=None
             if told is None
-            else Progress(phase=told["phase"], platform=told["subdir"], done=told["done"], total=told["total"]),
+            else Progress(
+                phase=told["phase"],
+                platform=told["subdir"],
+                done=told["done"],
+                total=told["total"],
+                size=told.get("bytes"),
+            ),
             found=[UpstreamPlatform.of(place) for place in view.places],
         )
 

@@ -44,6 +44,7 @@ def set_upstream(app: App, actor: Who, channel: ChannelPath, body: NewUpstream) 
             merge=body.merge,
             keep=body.keep,
             subdirs=None if body.platforms is None else tuple(body.platforms),
+            wanted=None if body.wanted is None else body.wanted.model_dump(exclude_defaults=True) or None,
         ),
         None if given is None else Secret(given.kind, given.secret, given.user),
     )
@@ -66,7 +67,9 @@ def remove_upstream(app: App, actor: Who, channel: ChannelPath) -> Response:
 
 @router.post("/api/v1/channels/{channel}/upstream/refresh", status_code=202)
 def refresh_upstream(app: App, actor: Who, channel: ChannelPath) -> Upstream:
-    """Have the upstream looked at now, in the background; for maintainers and owners."""
+    """Have the upstream looked at now, in the background; for maintainers and owners. 202 too while it is looked at
+    already, and 429 for some seconds after that.
+    """
     allow(app, actor, Action.REINDEX, channel)
     with app.database.write() as session:
         return Upstream.of(registry.refresh_soon(session, actor, channel, now=app.now()))

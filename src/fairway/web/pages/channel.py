@@ -61,11 +61,11 @@ def create(request: Request, app: App, actor: SignedIn, form: Sent) -> Response:
         form.refuse("visibility", "Choose who can see it.")
         return show_new(request, form)
     upstream = None
-    if form.value("upstream"):
+    if wanted := form.text("address") or form.value("upstream"):
         try:
-            upstream = attaching.settings(app, upstreams.Settings(form.value("upstream")))
+            upstream = attaching.settings(app, upstreams.Settings(wanted))
         except (Invalid, RemoteError) as error:
-            form.refuse("upstream", error.detail)
+            form.refuse("address" if form.text("address") else "upstream", error.detail)
             return show_new(request, form)
     try:
         with app.database.write() as session:

@@ -65,6 +65,7 @@ NOTES: dict[str, tuple[str, str]] = {
     "suspended": ("good", "They are kept out from now on."),
     "resumed": ("good", "They can sign in again."),
     "started": ("good", "Started."),
+    "under-way": ("info", "It is being looked at already."),
 }
 """What the page after a form may say. The cookie holds the code, so that nobody can have a page say anything else."""
 

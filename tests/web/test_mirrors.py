@@ -1,0 +1,175 @@
+"""Mirrors on the settings page of an upstream: what they hold, how much that is, how far they are; looking now; changed hashes."""
+
+from __future__ import annotations
+
+import pytest
+
+from fairway.app import Fairway
+from fairway.conda.choice import Choice
+from fairway.registry import estimating, upstreams
+from fairway.registry.estimating import Extent
+from fairway.settings import load
+from fairway.web.limits import Limit
+from tests.support.site import Site, bearer
+from tests.support.upstream import Upstream
+from tests.web.test_upstreams import API, SETTINGS, Row, fields, look, put, row
+
+
+@pytest.fixture
+def upstream():
+    with Upstream() as upstream:
+        upstream.add("demo", "1.0")
+        upstream.add("demo", "2.0", depends=["lib >=1"])
+        upstream.add("lib", "1.0", subdir="linux-64")
+        upstream.publish()
+        yield upstream
+
+
+@pytest.fixture
+def site(database_url, tmp_path, upstream):
+    options = {"data": tmp_path / "data", "database_url": database_url, "upstream_allow": upstream.allow}
+    with Fairway(load(options, environ={})) as app, Site(app) as site:
+        site.limits.estimates = Limit("estimates", 0, 60, 0)
+        site.user("owner")
+        site.channel("lab", "public", owner="owner")
+        yield site
+
+
+# --- mirrors ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_mirror_holds_is_filled_in_and_shown_again(site, upstream):
+    owner = site.browser("owner")
+    sent = fields(
+        upstream,
+        mode="mirror",
+        names="Demo, lib*",
+        specs="lib >=1\r\n\r\ndemo 2.*",
+        licences="MIT\nBSD-*",
+        newest="2",
+        closure="1",
+    )
+    assert owner.post(SETTINGS, sent).status_code == 303
+    wanted = {
+        "names": ["demo", "lib*"], "specs": ["lib >=1", "demo 2.*"], "licences": ["MIT", "BSD-*"], "newest": 2, "closure": True,
+    }  # fmt: skip
+    assert (row(site).mode, row(site).wanted) == ("mirror", wanted)
+    assert site.get(API).json()["wanted"] == wanted
+    page = owner.page(SETTINGS)
+    assert (
+        "demo, lib*; lib >=1, demo 2.*; under MIT, BSD-*; the newest 2 versions of each; and what these need"
+        in page.text
+    )
+    assert "\nlib >=1\ndemo 2.*\n" in page.text
+    assert owner.post(SETTINGS, sent | {"mode": "proxy"}).status_code == 303
+    assert (row(site).mode, row(site).wanted) == ("proxy", None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"specs": "demo >>1"}, "is no match spec"),
+        ({"newest": "0"}, "Give a number from 1 on"),
+        ({"newest": "many"}, "Give a number from 1 on"),
+        ({"names": "x" * 301}, "1 to 300 characters"),
+    ],
+)
+def test_a_mirror_that_cannot_be_is_refused_beside_the_form(site, upstream, changed, sentence):
+    for address in (SETTINGS, f"{SETTINGS}/estimate"):
+        answer = site.browser("owner").post(address, fields(upstream, mode="mirror", **changed), form=SETTINGS)
+        assert answer.status_code == 422
+        assert sentence in answer.text
+    assert row(site) is None
+
+
+def estimated(site, upstream, **changed):
+    answer = site.browser("owner").post(
+        f"{SETTINGS}/estimate", fields(upstream, mode="mirror", **changed), form=SETTINGS
+    )
+    assert answer.status_code == 200
+    return answer.text
+
+
+def test_an_estimate_says_what_a_mirror_would_hold_and_changes_nothing(site, upstream):
+    assert "was not read here yet" in estimated(site, upstream)
+    put(site, url=upstream.url)
+    assert "was not read here yet" in estimated(site, upstream)
+    look(site)
+    before = row(site).next_at
+    asked = upstream.count()
+    assert "<strong>3 files, " in estimated(site, upstream)
+    assert "<strong>1 file, " in estimated(site, upstream, names="demo", newest="1")
+    assert "<strong>2 files, " in estimated(site, upstream, names="demo", newest="1", closure="1")
+    assert "<strong>1 file, " in estimated(site, upstream, platforms="linux-64")
+    assert "Nothing at the upstream fits." in estimated(site, upstream, names="nothing-*")
+    assert "was not read here yet" in estimated(site, upstream, url="https://1.1.1.1/other")
+    assert (row(site).mode, row(site).wanted, row(site).next_at) == ("proxy", None, before)
+    assert upstream.count() == asked
+
+
+def test_an_estimate_of_another_choice_than_the_one_that_was_read_cannot_be_made(site, upstream):
+    put(site, url=upstream.url, mode="mirror", wanted={"names": ["demo"]})
+    look(site)
+    assert "<strong>2 files, " in estimated(site, upstream, names="demo")
+    assert "Only what the saved choice wants is known here" in estimated(site, upstream, names="lib")
+
+
+def test_an_estimate_says_when_it_did_not_get_to_the_end(site, upstream):
+    put(site, url=upstream.url)
+    look(site)
+    with site.app.database.read() as session:
+        found = estimating.estimate(
+            session, row(site).channel_id, upstream.url, Choice(names=("*",), newest=1), None, seconds=-1
+        )
+    assert (found.extent, found.records) == (Extent.PART, 0)
+
+
+def test_a_mirrors_files_are_counted_while_they_come(site, upstream):
+    put(site, url=upstream.url, mode="mirror")
+    with site.app.database.write() as session:
+        upstreams.tell_files(session, row(site).channel_id, 3, 7, 5_000)
+    page = site.browser("owner").page(SETTINGS)
+    assert "3 of 7, 5.0\N{NARROW NO-BREAK SPACE}kB so far" in page.text
+    assert "it goes on from there" in page.text
+    assert [(one["value"], one["max"]) for one in page.named("progress")] == [("3", "7")]
+    shown = site.get(API).json()["progress"]
+    assert (shown["phase"], shown["done"], shown["total"], shown["size"]) == ("files", 3, 7, 5_000)
+
+
+# --- looking now -----------------------------------------------------------------------------------------------------
+
+
+def test_it_is_looked_at_one_at_a_time_and_not_again_at_once(site, upstream):
+    key, owner = site.key("owner", "admin"), site.browser("owner")
+    put(site, url=upstream.url)
+    with site.app.database.write() as session:
+        session.query(Row).update({"progress": {"phase": "reading", "subdir": "noarch", "done": 0, "total": 0}})
+    assert site.client.post(f"{API}/refresh", headers=bearer(key)).status_code == 202
+    assert owner.post(f"{SETTINGS}/refresh", form=SETTINGS).status_code == 303
+    assert "It is being looked at already." in owner.get(SETTINGS).text
+    look(site)
+    answer = site.client.post(f"{API}/refresh", headers=bearer(key))
+    assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+    assert 0 < int(answer.headers["retry-after"]) <= 10
+    page = owner.post(f"{SETTINGS}/refresh", form=SETTINGS)
+    assert page.status_code == 429
+    assert "It was looked at a moment ago; wait" in page.text
+    later = site.app.now() + upstreams.PAUSE_MS
+    site.app.now = lambda: later
+    assert site.client.post(f"{API}/refresh", headers=bearer(key)).status_code == 202
+
+
+def test_files_whose_hash_changed_are_listed_with_both(site, upstream):
+    name = upstream.add("odd", "1.0")
+    upstream.publish()
+    put(site, url=upstream.url)
+    look(site)
+    first = upstream.records["noarch"][name]["sha256"]
+    upstream.add("odd", "1.0", data=b"another")
+    upstream.publish()
+    look(site)
+    page = site.browser("owner").get(SETTINGS).text
+    assert name in page
+    assert first in page
+    assert upstream.records["noarch"][name]["sha256"] in page
+    assert name not in site.browser().get("/channels/lab").text.partition('id="packages"')[0]
