@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import orjson
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import event, select, text, update
 
 from fairway import errors
 from fairway.db.models import Audit, Package
-from fairway.registry import browse, contents, listing, oversight, packages, withdraw
+from fairway.registry import browse, contents, listing, oversight, packages, theirs, withdraw
 from fairway.registry.access import Action
 from fairway.registry.actor import CONSOLE, NOBODY, Role
 from fairway.registry.listing import Sort, Which
@@ -231,6 +231,15 @@ def test_channels_are_listed_for_who_may_see_them(world):
 def test_what_was_published_last_is_shown_to_who_may_see_it(many):
     many.channel("open", "public")
     many.put(conda_package("shown"), channel="open")
+    with many.app.database.write() as session:
+        home = session.scalar(select(Package.channel_id).where(Package.name == "shown"))
+        session.add(theirs.fresh_package(home, "of-an-upstream", many.now * 2))
+        session.flush()
+        session.execute(
+            update(Package)
+            .where(Package.name == "of-an-upstream")
+            .values(remote=1, version="1", updated_at=many.now * 2)
+        )
     with many.app.database.read() as session:
         for actor, expected in (
             (NOBODY, ["shown"]),
@@ -242,6 +251,8 @@ def test_what_was_published_last_is_shown_to_who_may_see_it(many):
             assert [row.name for row in rows] == expected
             assert len(said) <= 2
         assert {row.channel for row in rows} == {"open", "lab"}
+        mine = "SELECT id FROM packages WHERE channel_id = 1 AND live > 0 ORDER BY updated_at DESC, id DESC LIMIT 3"
+        assert "ix_packages_own" in str(explained(session, mine))
 
 
 ABOUT = {

@@ -233,6 +233,9 @@ class Withheld(Base):
     run_exports: Mapped[bytes | None]
 
 
+OWN = text("live > 0")
+
+
 class Package(Base):
     """`updated_at` is when a file of it was last published. Its words are searched: migration 0004 keeps an index of
     name and summary that is no table here.
@@ -242,6 +245,8 @@ class Package(Base):
     __table_args__ = (
         UniqueConstraint("channel_id", "name"),
         Index("ix_packages_updated", "channel_id", "updated_at"),
+        # beside one, because an upstream may have a hundred thousand that change at any moment
+        Index("ix_packages_own", "channel_id", "updated_at", sqlite_where=OWN, postgresql_where=OWN),
         Index("ix_packages_downloads", "channel_id", "downloads"),
         Index("ix_packages_name", "name"),
         Index("ix_packages_most", "downloads"),

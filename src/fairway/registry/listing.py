@@ -15,7 +15,7 @@ from sqlalchemy import Select, and_, func, select, union_all
 from sqlalchemy.orm import Session
 
 from fairway.conda.names import NOARCH, SUBDIR_NUMBERS
-from fairway.db.models import Channel, ChannelDay, Member, Package, PackageDay, Subdir, Upstream
+from fairway.db.models import OWN, Channel, ChannelDay, Member, Package, PackageDay, Subdir, Upstream
 from fairway.errors import FairwayError, NotFound
 from fairway.registry import access, upstreams
 from fairway.registry.access import Action, Gate
@@ -334,21 +334,21 @@ def package_row(row: Any, channel: str, days: Mapping[int, tuple[int, ...]], ups
 
 
 def recently(session: Session, actor: Actor, *, limit: int = 12) -> list[PackageRow]:
-    """What was published last in the channels the actor may read, the latest first, without their downloads by
-    day. Two statements.
+    """What was published here last in the channels the actor may read, the latest first, without their downloads by
+    day: what upstreams publish would leave room for nothing else. Two statements.
 
     Only the channels that changed last are looked into, each by its own index: what is in hidden ones costs nothing,
     and so cannot be seen in how long this takes.
     """
     latest = select(Channel.id, Channel.name, Upstream.url).outerjoin(Upstream, Upstream.channel_id == Channel.id)
-    latest = latest.where(Channel.id.in_(access.visible_to(actor)), Channel.packages > 0)
+    latest = latest.where(Channel.id.in_(access.visible_to(actor)), Channel.artifacts > 0)
     latest = latest.order_by(Channel.updated_at.desc(), Channel.id.desc()).limit(RECENT_CHANNELS)
     homes = {row.id: (row.name, upstreams.called(row.url)) for row in session.execute(latest)}
     if not homes:
         return []
     order = (Package.updated_at.desc(), Package.id.desc())
     parts = [
-        select(*ROW, Package.channel_id).where(Package.channel_id == channel_id, Package.shown)
+        select(*ROW, Package.channel_id).where(Package.channel_id == channel_id, OWN)
         .order_by(*order).limit(limit).subquery().select()
         for channel_id in homes
     ]  # fmt: skip

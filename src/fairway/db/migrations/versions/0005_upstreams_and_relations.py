@@ -34,6 +34,10 @@ def upgrade() -> None:
         op.create_index(f"ix_relations_{column}", "relations", [column])
     op.add_column("subdirs", sa.Column("upstream", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("packages", sa.Column("remote", sa.BigInteger(), nullable=False, server_default="0"))
+    ours = sa.text("live > 0")
+    op.create_index(
+        "ix_packages_own", "packages", ["channel_id", "updated_at"], sqlite_where=ours, postgresql_where=ours
+    )
     op.create_table(
         "upstreams",
         sa.Column("channel_id", ID, nullable=False),
@@ -112,5 +116,6 @@ def downgrade() -> None:
     op.execute("DELETE FROM packages WHERE remote > 0 AND live = 0")
     for name in ("copies", "upstream_names", "upstream_subdirs", "upstreams", "relations"):
         op.drop_table(name)
+    op.drop_index("ix_packages_own", "packages")
     op.drop_column("packages", "remote")
     op.drop_column("subdirs", "upstream")
