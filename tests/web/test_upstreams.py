@@ -285,6 +285,42 @@ def test_the_pages_of_a_package_show_what_the_upstream_has(site, upstream):
         assert "does not open what it passes on" in reader.page(f"{PACKAGE}/{tab}").text
 
 
+def test_many_files_of_an_upstream_are_turned_page_by_page(site, upstream):
+    for number in range(120):
+        upstream.add("many", f"1.{number}")
+    upstream.publish()
+    put(site, url=upstream.url)
+    look(site)
+    reader, at = site.browser(), "/channels/lab/packages/many/files"
+    seen = []
+    for turn, (first, last) in enumerate(((1, 50), (51, 100), (101, 120)), 1):
+        page = reader.page(f"{at}?theirs={turn}")
+        assert f"{first} to {last} of 120" in page.text
+        seen += [one["href"] for one in page.named("a") if "download" in one]
+        assert {one["rel"] for one in page.named("a") if one.get("rel") in {"prev", "next"}} == (
+            {"next"} if turn == 1 else {"prev", "next"} if turn == 2 else {"prev"}
+        )
+    assert len(set(seen)) == 120
+    assert "101 to 120 of 120" in reader.page(f"{at}?theirs=99").text
+    assert "of 120" not in reader.page(f"{at}?version=1.7").text
+
+
+def test_the_history_says_what_is_known_of_an_upstreams_files(site, upstream):
+    put(site, url=upstream.url)
+    look(site)
+    history = f"{PACKAGE}/history"
+    text = site.browser().page(history).text
+    assert "is not known here" in text
+    assert "No file of it has been fetched yet" in text
+    assert site.get("/lab/noarch/demo-1.0-h0_0.conda").status_code == 200
+    upstream.remove("demo-2.0-h0_0.conda")
+    upstream.publish()
+    look(site)
+    text = " ".join(site.browser().page(history).text.split())
+    assert "fetched noarch/demo-1.0-h0_0.conda" in text
+    assert "gone at up noarch/demo-2.0-h0_0.conda" in text
+
+
 def test_a_package_of_ours_says_what_it_hides(site, upstream):
     put(site, url=upstream.url)
     look(site)

@@ -23,6 +23,7 @@ from fairway.conda.names import CONDA, TAR_BZ2, Filename
 from fairway.conda.record import LAST_MILLISECOND, MAX_DEPENDENCIES, MAX_RECORD, Section
 from fairway.conda.repodata import V3 as V3_SECTIONS
 from fairway.conda.repodata import key_of
+from fairway.conda.text import one_line
 from fairway.errors import FairwayError, Invalid
 
 MAX_SIZE = 1 << 40  # bytes of a file
@@ -96,6 +97,17 @@ class _Shard(msgspec.Struct):
     v3: dict[str, dict[str, dict[str, Any]]] = {}
 
 
+class About(NamedTuple):
+    """What a channel says of a package."""
+
+    summary: str
+    licence: str
+
+
+class _ChannelData(msgspec.Struct):
+    packages: dict[str, msgspec.Raw] = {}
+
+
 class _Exports(msgspec.Struct):
     packages: dict[str, msgspec.Raw] = {}
     packages_conda: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict, name="packages.conda")
@@ -105,6 +117,7 @@ _decode_index = msgspec.msgpack.Decoder(_Index).decode
 _decode_shard = msgspec.msgpack.Decoder(_Shard).decode
 _decode_repodata = msgspec.json.Decoder(_Repodata).decode
 _decode_exports = msgspec.json.Decoder(_Exports).decode
+_decode_channel_data = msgspec.json.Decoder(_ChannelData).decode
 
 
 def shard_index(data: bytes, subdir: str) -> Index:
@@ -180,6 +193,28 @@ def exports(data: bytes | bytearray | memoryview) -> dict[str, bytes]:
             if len(raw) > 32 and (said := _run_exports(bytes(raw))):
                 names.setdefault(filename.rsplit("-", 2)[0], {})[filename] = said
     return {name: orjson.dumps(files, option=orjson.OPT_SORT_KEYS) for name, files in names.items()}
+
+
+def channel_data(data: bytes) -> dict[str, About]:
+    """What a channeldata.json (CEP 38) says of each package that it says something of, fit to be shown in a line.
+
+    Raises: Invalid, code `upstream_invalid`.
+    """
+    try:
+        packages = _decode_channel_data(data).packages
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _invalid("its channeldata.json cannot be read") from None
+    found = {}
+    for name, raw in packages.items():
+        try:
+            said = orjson.loads(bytes(raw))
+        except orjson.JSONDecodeError:  # what msgspec skips need not be JSON through and through
+            continue
+        texts = (said.get(key) if isinstance(said, dict) else None for key in ("summary", "license"))
+        about = About(*(one_line(text) if isinstance(text, str) else "" for text in texts))
+        if about.summary or about.licence:
+            found[name] = about
+    return found
 
 
 def _run_exports(raw: bytes) -> dict[str, list[str]]:

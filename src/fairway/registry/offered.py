@@ -101,6 +101,32 @@ def conflicts(session: Session, channel_id: int, *, limit: int) -> list[Conflict
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """What became of an upstream's file, at a time (ms): it was fetched, or has gone there."""
+
+    at: int
+    what: str  # fetched, gone
+    subdir: str
+    filename: str
+
+
+def history(session: Session, channel_id: int, name: str, *, limit: int) -> list[Happened]:
+    """Of a package, the latest first, as far as it is known: of each file only the last of each. One statement."""
+    query = (
+        select(Subdir.name, Copy.filename, Copy.fetched_at, Copy.gone_at)
+        .join(Subdir, Subdir.id == Copy.subdir_id)
+        .where(Subdir.channel_id == channel_id, Copy.name == name)
+    )
+    found = [
+        Happened(at, what, subdir, filename)
+        for subdir, filename, fetched_at, gone_at in session.execute(query)
+        for at, what in ((fetched_at, "fetched"), (gone_at, "gone"))
+        if at is not None
+    ]
+    return sorted(found, key=lambda one: (one.at, one.subdir, one.filename), reverse=True)[:limit]
+
+
 def in_versions(found: Sequence[Offered]) -> list[VersionRow]:
     """The same by version, in that order."""
     by_version: dict[str, list[Offered]] = {}

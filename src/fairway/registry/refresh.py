@@ -36,7 +36,7 @@ from fairway.db.models import (
 )
 from fairway.db.upsert import insert_missing, upsert
 from fairway.errors import FairwayError, RemoteMissing
-from fairway.registry import index, mirror, sweep, theirs
+from fairway.registry import described, index, mirror, sweep, theirs
 from fairway.registry.firstseen import FirstSeen
 from fairway.remote import channel as remote
 from fairway.remote.channel import Kind, Reading
@@ -91,6 +91,7 @@ class Refresh:
             for name in names:
                 with self._noted(name), ExitStack() as stack:
                     self._subdir(stack, name)
+        described.bring(self.database, self.upstream, self.channel_id, now=self.now())
         with self.database.write() as session:
             self._finish(session)
         return self.done

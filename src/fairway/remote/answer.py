@@ -28,10 +28,13 @@ OWN_ENCODING: dict[str, tuple[str, ...]] = {"bz2": ("bzip2", "x-bzip2"), "zst": 
 
 
 class Validators(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a server gave to ask later whether something has changed. JSON by msgspec."""
+    """What a server gave to ask later whether something has changed. JSON by msgspec. `at` is when it was asked (ms), for what
+    is not asked for every time.
+    """
 
     etag: str = ""
     modified: str = ""
+    at: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.etag or self.modified)
@@ -64,10 +67,8 @@ class Answer:
 
     @property
     def validators(self) -> Validators:
-        found = (self.headers.get(name, "") for name in ("etag", "last-modified"))
-        return Validators(
-            *(text if len(text) <= 512 and text.isascii() and text.isprintable() else "" for text in found)
-        )
+        etag, modified = (usable(self.headers.get(name, "")) for name in ("etag", "last-modified"))
+        return Validators(etag, modified)
 
     def chunks(self) -> Iterator[bytes]:
         """The body as it comes, at most `limit` bytes of it. Raises `RemoteWrong`, `RemoteUnavailable`."""
@@ -94,6 +95,11 @@ class Document:
     size: int
     sha256: str
     validators: Validators
+
+
+def usable(text: str) -> str:
+    """A validator that may be kept and sent back; nothing of another."""
+    return text if len(text) <= 512 and text.isascii() and text.isprintable() else ""
 
 
 def moved(at: Location, answer: Answer, carried: Credential | None, shown: str) -> tuple[Location, Credential | None]:

@@ -21,7 +21,7 @@ from urllib.parse import urljoin
 import msgspec
 
 from fairway.conda import foreign
-from fairway.conda.foreign import Written
+from fairway.conda.foreign import About, Written
 from fairway.errors import Invalid, RemoteError, RemoteMissing
 from fairway.remote.client import Client, Validators, Wish
 from fairway.remote.credentials import Credential
@@ -40,6 +40,7 @@ WINDOW_LOG = 27  # what `zstd --ultra -22 --long=27` needs; more would be memory
 AT_ONCE = 24
 
 SHARD_INDEX, FLAT_ZST, FLAT_JSON = "repodata_shards.msgpack.zst", "repodata.json.zst", "repodata.json"
+CHANNEL_DATA, CHANNEL_DATA_LIMIT, CHANNEL_DATA_SECONDS = "channeldata.json", 64 << 20, 120.0
 EXPORTS_ZST, EXPORTS_JSON = "run_exports.json.zst", "run_exports.json"
 
 
@@ -113,6 +114,20 @@ class Upstream:
                 data, validators = got
                 return foreign.exports(data), {document: validators}
         return None
+
+    def about(self, known: Validators) -> tuple[dict[str, About], Validators] | None:
+        """What its channeldata.json says of each package; none if that has not changed. Raises: RemoteMissing: it has none;
+        RemoteError, Invalid.
+        """
+        got = self.client.document(
+            f"{self.url}/{CHANNEL_DATA}",
+            credential=self.credential,
+            validators=known,
+            limit=CHANNEL_DATA_LIMIT,
+            seconds=CHANNEL_DATA_SECONDS,
+            over=self.over,
+        )
+        return None if got is None else (foreign.channel_data(got.data), got.validators)
 
     # --- shards ----------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,8 @@ from fairway.web.pages.render import page
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 SHOWN = 50
-OFFERED_SHOWN = 200
+OFFERED_SHOWN = 50
+HAPPENED_SHOWN = 100
 CHOICES = 400  # versions and files that a field offers
 ABOUT_SHOWN = 40
 
@@ -182,23 +183,29 @@ def files(
     version: Short = "",
     platform: Short = "",
     cursor: Cursor = "",
+    theirs: Annotated[int, Query(ge=1, le=100_000)] = 1,
 ) -> Response:
-    """Every file, with its hashes."""
+    """Every file, with its hashes; `theirs` is the page of those that come from the upstream."""
     with app.database.read() as session:
         head, package = opened(app, session, actor, channel, name)
         found = registry.files(
             session, package, version=version or None, subdir=platform or None, cursor=cursor, limit=SHOWN
         )
         known = list(known_versions(session, head, package))
-        theirs = offered.files(session, head.id, package.name) if theirs_too(head, package) else []
-    theirs = [one for one in theirs if version in {"", one.version} and platform in {"", one.subdir}]
+        from_upstream = offered.files(session, head.id, package.name) if theirs_too(head, package) else []
+    fitting = [one for one in from_upstream if version in {"", one.version} and platform in {"", one.subdir}]
+    turn = min(theirs, max(1, -(-len(fitting) // OFFERED_SHOWN)))
+    begin = (turn - 1) * OFFERED_SHOWN
     return page(
         request,
         "package/files.html",
         **framed(request, head, package),
         files=found.items,
-        offered=theirs[:OFFERED_SHOWN],
-        offered_more=max(0, len(theirs) - OFFERED_SHOWN),
+        offered=fitting[begin : begin + OFFERED_SHOWN],
+        offered_begin=begin,
+        offered_count=len(fitting),
+        offered_before=links.here(request, theirs=str(turn - 1)) if turn > 1 else None,
+        offered_after=links.here(request, theirs=str(turn + 1)) if begin + OFFERED_SHOWN < len(fitting) else None,
         versions=known[:CHOICES],
         asked={"version": version, "platform": platform},
         **links.turns(request, found),
@@ -355,10 +362,12 @@ def history(request: Request, app: App, actor: Visitor, channel: str, name: str,
     with app.database.read() as session:
         head, package = opened(app, session, actor, channel, name)
         found = registry.history(session, package, cursor=cursor, limit=SHOWN)
+        theirs = offered.history(session, head.id, package.name, limit=HAPPENED_SHOWN) if package.remote else []
     return page(
         request,
         "package/history.html",
         **framed(request, head, package),
+        happened=theirs,
         events=[(event, words(event), str(event.details.get("reason") or "")) for event in found.items],
         **links.turns(request, found),
     )
