@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from fairway.conda.names import NOARCH, SUBDIR_NUMBERS
 from fairway.db.models import OWN, Channel, ChannelDay, Member, Package, PackageDay, Subdir, Upstream
 from fairway.errors import FairwayError, NotFound
-from fairway.registry import access, upstreams
+from fairway.registry import access
 from fairway.registry.access import Action, Gate
 from fairway.registry.actor import Actor, Role, Visibility
 from fairway.registry.paging import Page, package_named, page
@@ -340,23 +340,21 @@ def recently(session: Session, actor: Actor, *, limit: int = 12) -> list[Package
     Only the channels that changed last are looked into, each by its own index: what is in hidden ones costs nothing,
     and so cannot be seen in how long this takes.
     """
-    latest = select(Channel.id, Channel.name, Upstream.url).outerjoin(Upstream, Upstream.channel_id == Channel.id)
-    latest = latest.where(Channel.id.in_(access.visible_to(actor)), Channel.artifacts > 0)
+    latest = select(Channel.id, Channel.name).where(Channel.id.in_(access.visible_to(actor)), Channel.artifacts > 0)
     latest = latest.order_by(Channel.updated_at.desc(), Channel.id.desc()).limit(RECENT_CHANNELS)
-    homes = {row.id: (row.name, upstreams.called(row.url)) for row in session.execute(latest)}
-    if not homes:
+    names = dict(session.execute(latest).tuples().all())
+    if not names:
         return []
     order = (Package.updated_at.desc(), Package.id.desc())
     parts = [
         select(*ROW, Package.channel_id).where(Package.channel_id == channel_id, OWN)
         .order_by(*order).limit(limit).subquery().select()
-        for channel_id in homes
+        for channel_id in names
     ]  # fmt: skip
     found = list(session.execute(parts[0] if len(parts) == 1 else union_all(*parts)))
     rows = sorted(found, key=lambda row: (row.updated_at, row.id), reverse=True)[:limit]
     none: dict[int, tuple[int, ...]] = {row.id: () for row in rows}  # their downloads are not shown
-    shown = [(row, *homes[row.channel_id]) for row in rows]
-    return [package_row(row, channel, none, upstream) for row, channel, upstream in shown]
+    return [package_row(row, names[row.channel_id], none, None) for row in rows]
 
 
 def subdirs(session: Session, head: Head) -> tuple[str, ...]:
