@@ -137,3 +137,24 @@ def test_a_job_that_went_away_meanwhile_is_no_trouble(database, act):
         else:
             jobs.finish(session, job, again_at=None if act == "finish" else 9)
     assert waiting(database) == []
+
+
+@pytest.mark.parametrize("act", ["finish", "again", "fail"])
+def test_a_job_that_was_asked_for_while_it_ran_is_due_again(database, act):
+    """It may have looked before the change for which it was asked: a refresh that ends as its upstream is changed."""
+    enqueue(database, run_at=1)
+    job = claim(database, 5)
+    with database.write() as session:
+        jobs.enqueue(session, "sweep", run_at=7)
+        jobs.hasten(session, "sweep", key="", run_at=7)
+    assert claim(database, 8) is None
+    with database.write() as session:
+        if act == "fail":
+            jobs.fail(session, job, "late", now=9)
+        else:
+            jobs.finish(session, job, again_at=None if act == "finish" else MINUTE)
+    again = claim(database, 10)
+    assert again is not None
+    with database.write() as session:
+        jobs.finish(session, again)
+    assert waiting(database) == []

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import delete, exists, select, true, update
+from sqlalchemy import exists, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from fairway.db.models import Job
@@ -19,10 +19,15 @@ BACKOFF_MS = (10_000, 60_000, 300_000, 1_800_000)
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
+    """A job that somebody works on. `run_at` is when it was due: another time in its row means that it was asked for anew
+    since.
+    """
+
     id: int
     kind: str
     key: str
     attempts: int
+    run_at: int
 
 
 def enqueue(session: Session, kind: str, *, key: str = "", run_at: int) -> None:
@@ -33,10 +38,14 @@ def enqueue(session: Session, kind: str, *, key: str = "", run_at: int) -> None:
 
 def hasten(session: Session, kind: str, *, run_at: int, key: str | None = None) -> None:
     """Let jobs of a kind, or one of them, wait no longer than until `run_at`: a clock that ran ahead may have put them
-    off for years.
+    off for years. One that is worked on may have looked already, and is done once more.
     """
-    late = update(Job).where(Job.kind == kind, Job.run_at > run_at)
-    session.execute((late if key is None else late.where(Job.key == key)).values(run_at=run_at))
+    late = update(Job).where(Job.kind == kind)
+    if key is None:
+        late = late.where(Job.run_at > run_at)
+    else:
+        late = late.where(Job.key == key, or_(Job.run_at > run_at, Job.lease_until > 0))
+    session.execute(late.values(run_at=run_at))
 
 
 def hold(session: Session, kind: str, *, key: str, now: int) -> None:
@@ -59,22 +68,26 @@ def claim(session: Session, *, now: int, kinds: Collection[str] | None = None) -
         return None
     job.lease_until = now + LEASE_MS
     job.attempts += 1
-    return Claimed(job.id, job.kind, job.key, job.attempts)
+    return Claimed(job.id, job.kind, job.key, job.attempts, job.run_at)
 
 
 def finish(session: Session, job: Claimed, *, again_at: int | None = None) -> None:
-    """The job is done; `again_at` keeps a recurring one for its next time."""
-    if again_at is None:
-        session.execute(delete(Job).where(Job.id == job.id))
+    """The job is done; `again_at` keeps a recurring one for its next time. One that was asked for meanwhile stays due."""
+    row = session.get(Job, job.id, with_for_update=True)
+    if row is None:
         return
-    row = session.get(Job, job.id)
-    if row is not None:
-        row.run_at, row.lease_until, row.attempts, row.error = again_at, 0, 0, None
+    if row.run_at == job.run_at:
+        if again_at is None:
+            session.delete(row)
+            return
+        row.run_at = again_at
+    row.lease_until, row.attempts, row.error = 0, 0, None
 
 
 def fail(session: Session, job: Claimed, error: str, *, now: int) -> None:
     """The job failed: it waits longer each time, and keeps the last error for people to read."""
-    row = session.get(Job, job.id)
+    row = session.get(Job, job.id, with_for_update=True)
     if row is not None:
-        row.run_at = now + BACKOFF_MS[min(job.attempts, len(BACKOFF_MS)) - 1]
+        if row.run_at == job.run_at:
+            row.run_at = now + BACKOFF_MS[min(job.attempts, len(BACKOFF_MS)) - 1]
         row.lease_until, row.error = 0, error[:1_000]
