@@ -290,6 +290,9 @@ def test_what_comes_from_an_upstream_is_marked_wherever_it_is_listed(site, names
     rows = site.client.get("/api/v1/channels/forge/packages", params={"limit": 1}).json()["items"]
     assert [(row["upstream"], row["files"]) for row in rows] == [("big-forge", 0)]
     assert site.get("/api/v1/channels/lab/packages").json()["items"][0]["upstream"] is None
-    for address in ("/search?q=py-demo", "/search/live?q=py-demo-00", "/channels/forge"):
+    for address in ("/search?q=py-demo", "/search/live?q=py-demo-00"):
         assert "from big-forge" in site.get(address).text, address
+    assert "from big-forge" not in site.get("/channels/forge").text  # all of it is, and its head says so
+    names("forge", {"own": ""})
+    assert "from big-forge" in site.get("/channels/forge").text
     assert "from big-forge" not in site.get("/channels/lab").text

@@ -84,9 +84,10 @@ def opened(app: App, session: Session, actor: Actor, channel: str, name: str) ->
 def framed(request: Request, head: Head, package: PackageHead) -> dict[str, Any]:
     """What every page of a package shows."""
     at = links.package(request, head.name, package.name)
+    shown_files = package.files + (package.remote if theirs_too(head, package) else 0)
     tabs: list[tuple[str, str, str, int | None]] = [("overview", "Overview", at, None)]
     tabs += [
-        (key, text, f"{at}/{key}", package.files if key == "files" else None)
+        (key, text, f"{at}/{key}", shown_files if key == "files" else None)
         for key, text in (
             ("versions", "Versions"),
             ("files", "Files"),
@@ -104,6 +105,7 @@ def framed(request: Request, head: Head, package: PackageHead) -> dict[str, Any]
         "package": package,
         "at": at,
         "tabs": tabs,
+        "shown_files": shown_files,
         "may_change": head.may(Action.YANK),
         # whose files are shown: the upstream's, unless names of ours hide them
         "theirs": beside if beside is not None and theirs_too(head, package) else None,
