@@ -86,7 +86,7 @@ def test_missing_short_and_damaged_bytes_of_a_file(lab):
     assert found(lab) == []  # only reading it tells
     assert only(lab, deep=True)[:2] == ("error", "lab/noarch/demo-1.0-h0_0.conda")
     file.write_bytes(data[:-1])
-    assert only(lab)[2] == f"its bytes are {len(data) - 1} long instead of {len(data)}"
+    assert f"its bytes are {len(data) - 1} long instead of {len(data)}" in only(lab)[2]
     file.unlink()
     assert "missing" in only(lab)[2]
 
@@ -326,7 +326,7 @@ def test_a_large_subdir_is_checked_in_little_memory(lab):
     lab.publish_index()
     tracemalloc.start()
     try:
-        findings = list(fsck.check_index(lab.app.database, lab.app.blobs, 1, "noarch", 1, "lab/noarch"))
+        findings = list(fsck.check_index(lab.app.database, lab.app.blobs, 1, "lab/noarch"))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

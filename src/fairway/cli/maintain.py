@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +21,7 @@ from fairway.cli.context import Column, DataOption, JsonOption, listing, opened
 from fairway.db import migrate
 from fairway.errors import FairwayError
 from fairway.registry import backup as registry_backup
-from fairway.registry import channels, index, sealing, tally
+from fairway.registry import channels, holding, index, sealing, tally
 from fairway.registry import fsck as registry_fsck
 from fairway.registry import search as registry_search
 from fairway.registry import sweep as registry_sweep
@@ -38,7 +38,8 @@ def fsck(
     repair: Annotated[
         bool,
         typer.Option(
-            "--repair", help="Count anew what is counted wrongly, and build the index of broken channels anew"
+            "--repair",
+            help="Count anew what is counted wrongly, let go of damaged parts of upstreams, and build the index of broken channels anew",
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -48,17 +49,7 @@ def fsck(
     with opened(data) as app:
         found = list(registry_fsck.check(app.database, app.blobs, deep=deep))
         if repair and any(finding.harm == "error" for finding in found):
-            recounted = recount(app)
-            broken = {
-                finding.where.split("/")[0]
-                for finding in found
-                if finding.harm == "error" and (finding.where, finding.what) not in recounted
-            }
-            with app.database.read() as session:
-                names = [channel.name for channel in channels.list_channels(session, CONSOLE)]
-            for name in names:
-                if name in broken:
-                    rebuild(app, name, None)
+            mend(app, found, deep=deep)
             found = list(registry_fsck.check(app.database, app.blobs, deep=deep))
     columns = (
         Column("harm", lambda finding: finding.harm),
@@ -70,6 +61,30 @@ def fsck(
     else:
         print("Rows, files and index agree.")
     raise typer.Exit(1 if any(finding.harm == "error" for finding in found) else 0)
+
+
+def mend(app: Fairway, found: Sequence[registry_fsck.Finding], *, deep: bool) -> None:
+    """Let go of what is damaged of upstreams, count anew, and build the index of channels anew where neither was enough."""
+    mended = let_go(app, deep=deep) | recount(app)
+    broken = {
+        finding.where.split("/")[0]
+        for finding in found
+        if finding.harm == "error" and (finding.where, finding.what) not in mended
+    }
+    with app.database.read() as session:
+        names = [channel.name for channel in channels.list_channels(session, CONSOLE)]
+    for name in names:
+        if name in broken:
+            rebuild(app, name, None)
+
+
+def let_go(app: Fairway, *, deep: bool) -> set[tuple[str, str]]:
+    """Forget what is damaged of upstreams, so that it comes anew; where and what needs no new index."""
+    damages = list(holding.damages(app.database, app.blobs, deep=deep))
+    for damage in damages:
+        with app.database.write() as session:
+            holding.let_go(session, damage, now=app.now())
+    return {(damage.where, damage.what) for damage in damages if damage.kind in {"copy", "retired"}}
 
 
 def recount(app: Fairway) -> set[tuple[str, str]]:

@@ -377,23 +377,25 @@ class Download(Base):
 
 
 class PackageDay(Base):
-    """Downloads of all files of a package on a day."""
+    """Downloads of all files of a package on a day; `remote` of them were of an upstream's."""
 
     __tablename__ = "package_days"
 
     package_id: Mapped[int] = mapped_column(ForeignKey("packages.id", ondelete="CASCADE"), primary_key=True)
     day: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     count: Mapped[int]
+    remote: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class ChannelDay(Base):
-    """Downloads of all files of a channel on a day."""
+    """Downloads of all files of a channel on a day; `remote` of them were of an upstream's."""
 
     __tablename__ = "channel_days"
 
     channel_id: Mapped[int] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"), primary_key=True)
     day: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     count: Mapped[int]
+    remote: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class Retired(Base):

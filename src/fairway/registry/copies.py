@@ -217,5 +217,7 @@ def add_downloads(session: Session, counts: Mapping[tuple[int, str, int], int]) 
             package.downloads += count
     session.flush()
     for model, totals, owner in ((PackageDay, days, "package_id"), (ChannelDay, channels, "channel_id")):
-        rows = [{owner: key, "day": day, "count": count} for (key, day), count in sorted(totals.items())]
-        upsert(session, model, rows, key=[owner, "day"], add=["count"])
+        rows = [
+            {owner: key, "day": day, "count": count, "remote": count} for (key, day), count in sorted(totals.items())
+        ]
+        upsert(session, model, rows, key=[owner, "day"], add=["count", "remote"])

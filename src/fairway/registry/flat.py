@@ -125,11 +125,8 @@ def build_flat(database: Database, blobs: BlobStore, staging: StagingArea, subdi
             return 0
         if state.changed <= state.flat_built:
             return state.flat_built
-        removed = removed_from(session, subdir_id)
-        relations = relating.emitted(session.connection(), state.channel_id)
         with Pair(staging) as records, Pair(staging) as exports:
-            parts = theirs_too(session, subdir_id) if state.upstream else partial(parts_of, session, subdir_id)
-            for piece, exported in repodata.documents(state.subdir, parts, removed, relations):
+            for piece, exported in pieces(session, state):
                 records.write(piece)
                 exports.write(exported)
             session.rollback()  # the snapshot has served
@@ -141,6 +138,18 @@ def build_flat(database: Database, blobs: BlobStore, staging: StagingArea, subdi
                 blobs.put_file(wanted[kind], sheet.path)
     flip_flat(database, state, documents, now=now)
     return state.changed
+
+
+def pieces(session: Session, state: State) -> Iterator[tuple[bytes, bytes]]:
+    """repodata.json and run_exports.json as the rows are in the session's snapshot, a piece of each at a time."""
+    removed = removed_from(session, state.subdir_id)
+    relations = relating.emitted(session.connection(), state.channel_id)
+    return repodata.documents(state.subdir, parts(session, state), removed, relations)
+
+
+def parts(session: Session, state: State) -> Callable[[Section], Iterator[repodata.Row]]:
+    """The records of each section, which are asked for in the order of sections."""
+    return theirs_too(session, state.subdir_id) if state.upstream else partial(parts_of, session, state.subdir_id)
 
 
 def removed_from(session: Session, subdir_id: int) -> list[str]:

@@ -11,23 +11,35 @@ import json
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
 from fairway.blobs.keys import Key
 from fairway.blobs.store import BlobStore
-from fairway.conda import repodata
 from fairway.conda.record import Section
 from fairway.conda.repodata import key_of
 from fairway.conda.shards import decompressed
 from fairway.db.engine import Database
-from fairway.db.models import ITS_RECORD, Artifact, Channel, Pointer, Record, Shard, ShardBytes, Subdir, Withheld
+from fairway.db.models import (
+    ITS_RECORD,
+    Artifact,
+    Channel,
+    Package,
+    Pointer,
+    Record,
+    Shard,
+    ShardBytes,
+    Subdir,
+    Upstream,
+    UpstreamName,
+    Withheld,
+)
 from fairway.errors import BlobMissing
-from fairway.registry import flat, sweep, tally
+from fairway.registry import flat, holding, index, sweep, tally
 from fairway.registry.tally import LISTED
 
 if sys.version_info >= (3, 14):
@@ -54,14 +66,16 @@ def check(database: Database, blobs: BlobStore, *, deep: bool = False) -> Iterat
     yield from check_files(database, blobs, deep=deep)
     yield from check_counts(database)
     yield from check_records(database)
+    for damage in holding.damages(database, blobs, deep=deep):
+        yield Finding(damage.harm, damage.where, damage.what)
     with database.read() as session:
         subdirs = session.execute(
-            select(Subdir.id, Subdir.name, Channel.id, Channel.name)
+            select(Subdir.id, Subdir.name, Channel.name)
             .join(Channel, Channel.id == Subdir.channel_id)
             .where(Channel.deleted_at.is_(None))
         ).all()
-    for subdir_id, subdir, channel_id, channel in subdirs:
-        yield from check_index(database, blobs, subdir_id, subdir, channel_id, f"{channel}/{subdir}")
+    for subdir_id, subdir, channel in subdirs:
+        yield from check_index(database, blobs, subdir_id, f"{channel}/{subdir}")
     yield from check_strangers(database, blobs)
 
 
@@ -91,15 +105,13 @@ def check_files(database: Database, blobs: BlobStore, *, deep: bool) -> Iterator
         for artifact_id, sha256, size, filename, deleted, subdir, channel in rows:
             last = artifact_id
             where = f"{channel}/{subdir}/{filename}"
-            stat = blobs.stat(keys.package(sha256))
-            if stat is None and deleted:
-                yield Finding("note", where, "its bytes are missing; it was deleted and will be forgotten")
-            elif stat is None:
-                yield Finding("error", where, "its bytes are missing: restore them from a backup, or delete the file")
-            elif stat.size != size:
-                yield Finding("error", where, f"its bytes are {stat.size} long instead of {size}")
-            elif deep and digest(blobs, keys.package(sha256)) != sha256:
-                yield Finding("error", where, "its bytes are damaged: restore them from a backup")
+            wrong = holding.wrong_bytes(blobs, keys.package(sha256), size, deep=deep)
+            if wrong == holding.MISSING and deleted:
+                yield Finding("note", where, f"{wrong}; it was deleted and will be forgotten")
+            elif wrong == holding.MISSING:
+                yield Finding("error", where, f"{wrong}: restore them from a backup, or delete the file")
+            elif wrong is not None:
+                yield Finding("error", where, f"{wrong}: restore them from a backup")
 
 
 def check_counts(database: Database) -> Iterator[Finding]:
@@ -133,42 +145,40 @@ def check_records(database: Database) -> Iterator[Finding]:
             yield Finding("error", filename, "it is in the index, and its record is kept as if it were not")
 
 
-def check_index(
-    database: Database, blobs: BlobStore, subdir_id: int, subdir: str, channel_id: int, where: str
-) -> Iterator[Finding]:
+def check_index(database: Database, blobs: BlobStore, subdir_id: int, where: str) -> Iterator[Finding]:
     """What is published is there, is whole, and says what the rows say. In memory there is some of it at a time: a subdir
     may have a million records.
     """
     built = None
     broken: list[Finding] = []
     with database.read() as session:
-        changed = session.scalar(select(Subdir.changed).where(Subdir.id == subdir_id)) or 0
+        state = flat.state_of(session, subdir_id)
+        changed = 0 if state is None else state.changed
         pointer = session.get(Pointer, subdir_id)
         due = session.scalar(select(func.count()).where(Shard.subdir_id == subdir_id, Shard.due))
         late = due or (changed and (pointer is None or pointer.shards_built == 0))
         if not late:
             broken = list(check_shards(session, subdir_id, where))
-        if pointer is not None and pointer.flat_built >= changed:
-            built = build(session, subdir_id, subdir)
+        if state is not None and pointer is not None and pointer.flat_built >= changed:
+            built = build(session, state)
     if late:
         yield Finding("note", where, "its shards are behind its records; a running server brings them up to date")
     yield from broken
     if changed and (pointer is None or pointer.flat_built < changed):
         yield Finding("note", where, "its index is behind its rows; a running server brings it up to date")
-    elif pointer is not None:
-        place = Place(subdir_id, subdir, channel_id, changed, where)
-        yield from check_flat(database, blobs, place, pointer.flat or {}, built)
+    elif state is not None and pointer is not None:
+        yield from check_flat(database, blobs, Place(state, where), pointer.flat or {}, built)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A subdir as of its change number `changed`, and how people call it."""
+    """A subdir as it was found, and how people call it."""
 
-    subdir_id: int
-    subdir: str
-    channel_id: int
-    changed: int
+    state: flat.State
     where: str
+
+    def key(self, kind: str, sha256: str) -> Key:
+        return keys.document(self.state.channel_id, self.state.subdir, kind, sha256)
 
 
 class Listed(msgspec.Struct):
@@ -188,28 +198,88 @@ class Listed(msgspec.Struct):
 
 
 def check_shards(session: Session, subdir_id: int, where: str) -> Iterator[Finding]:
-    """Each name has its shard, and each shard the records of its name; some names at a time."""
+    """Each name has its shard, and each shard the records of its name; some names at a time. Of an upstream's names that
+    are being read nothing is expected yet.
+    """
     same = (ShardBytes.subdir_id == Shard.subdir_id) & (ShardBytes.sha256 == Shard.sha256)
     query = select(Shard.name, Shard.sha256, ShardBytes.data).outerjoin(ShardBytes, same)
-    query = query.where(Shard.subdir_id == subdir_id, Shard.sha256.is_not(None)).order_by(Shard.name)
-    decoder = msgspec.msgpack.Decoder(Listed)
+    query = query.where(Shard.subdir_id == subdir_id, Shard.sha256.is_not(None)).order_by(Shard.name).limit(NAMES)
     last, agree = "", True
-    while shards := session.execute(query.where(Shard.name > last).limit(NAMES)).tuples().all():
+    while shards := session.execute(query.where(Shard.name > last)).tuples().all():
         last = shards[-1][0]
         wanted = keys_of(session, subdir_id, [name for name, _, _ in shards])
+        theirs = theirs_of(session, subdir_id, [name for name, _, _ in shards])
         for name, sha256, data in shards:
-            found = None
+            mine, other = wanted.get(name, set()), theirs.get(name)
             if data is None:
                 yield Finding("error", where, f"the shard of {name} is missing: reindex it")
             elif hashlib.sha256(data).digest() != sha256:
                 yield Finding("error", where, f"the shard of {name} is damaged: reindex it")
-            else:
-                sections = decoder.decode(decompressed(data)).sections()
-                found = {(int(section), key) for section, entries in sections.items() for key in entries}
-            agree = agree and found == wanted.get(name, set())
-    has_one = exists().where(Shard.subdir_id == subdir_id, Shard.name == Record.name, Shard.sha256.is_not(None))
-    if not agree or session.scalar(select(Record.name).where(Record.subdir_id == subdir_id, ~has_one).limit(1)):
+            if other is not None and other.pending:
+                continue
+            if other is not None and other.alone:
+                agree = agree and sha256 == other.sha256
+                continue
+            if other is not None and other.mixed:
+                found = index.beside(session, subdir_id, name, other.sha256)
+                mine |= {(one.section, key_of(one.filename, one.section)) for one in found}
+            agree = agree and data is not None and keys_in(data) == mine
+    if not agree or lacking(session, subdir_id):
         yield Finding("error", where, "the shards do not hold the records of the rows: reindex it")
+
+
+def lacking(session: Session, subdir_id: int) -> bool:
+    """Whether a name that is shown has no shard at all."""
+    has_one = exists().where(Shard.subdir_id == subdir_id, Shard.name == Record.name, Shard.sha256.is_not(None))
+    if session.scalar(select(Record.name).where(Record.subdir_id == subdir_id, ~has_one).limit(1)):
+        return True
+    has_one = exists().where(Shard.subdir_id == subdir_id, Shard.name == UpstreamName.name, Shard.sha256.is_not(None))
+    query = THEIRS.where(
+        UpstreamName.subdir_id == subdir_id, ~UpstreamName.pending, func.coalesce(Package.live, 0) == 0
+    )
+    return session.execute(query.where(~has_one).limit(1)).first() is not None
+
+
+# of the names of an upstream: whether nothing of ours hides it, and whether it is shown beside ours
+THEIRS = (
+    select(
+        UpstreamName.name,
+        UpstreamName.sha256,
+        UpstreamName.pending,
+        func.coalesce(Package.live, 0) == 0,
+        and_(Upstream.merge, Package.live > 0),
+    )
+    .join(Subdir, Subdir.id == UpstreamName.subdir_id)
+    .join(Upstream, Upstream.channel_id == Subdir.channel_id)
+    .outerjoin(Package, (Package.channel_id == Subdir.channel_id) & (Package.name == UpstreamName.name))
+    .where(UpstreamName.records > 0)
+)
+
+
+class Theirs(NamedTuple):
+    """What an upstream has of a name: shown as it is, or mixed with what is ours."""
+
+    sha256: bytes
+    pending: bool
+    alone: bool
+    mixed: bool
+
+
+def theirs_of(session: Session, subdir_id: int, names: Sequence[str]) -> dict[str, Theirs]:
+    query = THEIRS.where(UpstreamName.subdir_id == subdir_id, UpstreamName.name.in_(names))
+    return {
+        name: Theirs(sha256, pending, alone, bool(mixed))
+        for name, sha256, pending, alone, mixed in session.execute(query)
+    }
+
+
+def keys_in(data: bytes) -> set[tuple[int, str]]:
+    """What a shard lists; nothing if it cannot be read."""
+    try:
+        sections = msgspec.msgpack.decode(decompressed(data), type=Listed).sections()
+    except (msgspec.MsgspecError, zstd.ZstdError, EOFError):
+        return set()
+    return {(int(section), key) for section, entries in sections.items() for key in entries}
 
 
 def keys_of(session: Session, subdir_id: int, names: Sequence[str]) -> dict[str, set[tuple[int, str]]]:
@@ -223,11 +293,10 @@ def keys_of(session: Session, subdir_id: int, names: Sequence[str]) -> dict[str,
     return found
 
 
-def build(session: Session, subdir_id: int, subdir: str) -> str:
+def build(session: Session, state: flat.State) -> str:
     """The hash of the repodata.json that these rows make, which is made and not kept."""
     sha256 = hashlib.sha256()
-    parts = partial(flat.parts_of, session, subdir_id)
-    for piece, _ in repodata.documents(subdir, parts, flat.removed_from(session, subdir_id)):
+    for piece, _ in flat.pieces(session, state):
         sha256.update(piece)
     return sha256.hexdigest()
 
@@ -251,16 +320,18 @@ def check_flat(
 
 def says_the_same(database: Database, blobs: BlobStore, place: Place, sha256: str) -> bool:
     """Whether a repodata.json has the records of the rows, in whatever words; true if the rows have changed meanwhile."""
-    body = blobs.get(keys.document(place.channel_id, place.subdir, flat.REPODATA, sha256))
+    body = blobs.get(place.key(flat.REPODATA, sha256))
     try:
         sections = msgspec.json.decode(body, type=Listed).sections()
     except msgspec.MsgspecError:
         return False
     with database.read() as session:
-        if session.scalar(select(Subdir.changed).where(Subdir.id == place.subdir_id)) != place.changed:
+        now = flat.state_of(session, place.state.subdir_id)
+        if now is None or now.changed != place.state.changed:
             return True
+        parts = flat.parts(session, now)
         for section, entries in sections.items():
-            for rows in flat.parts_of(session, place.subdir_id, section):
+            for rows in parts(section):
                 for filename, record, _ in rows:
                     found = entries.pop(key_of(filename, section), None)
                     if found is None or (bytes(found) != record and json.loads(bytes(found)) != json.loads(record)):
@@ -283,7 +354,7 @@ def whole(
         return False
     sha256, size = hashlib.sha256(), 0
     try:
-        for chunk in blobs.stream(keys.document(place.channel_id, place.subdir, kind, found[0])):
+        for chunk in blobs.stream(place.key(kind, found[0])):
             sha256.update(chunk)
             size += len(chunk)
             also(chunk)
@@ -337,10 +408,3 @@ def check_strangers(database: Database, blobs: BlobStore) -> Iterator[Finding]:
         )
     if others:
         yield Finding("note", "storage", f"{len(others)} objects are not Fairway's, such as {others[0]}")
-
-
-def digest(blobs: BlobStore, key: Key) -> str:
-    sha256 = hashlib.sha256()
-    for chunk in blobs.stream(key):
-        sha256.update(chunk)
-    return sha256.hexdigest()

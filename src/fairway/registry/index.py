@@ -22,11 +22,12 @@ from sqlalchemy import Table, bindparam, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from fairway.conda import foreign, shards
+from fairway.conda.foreign import Found
 from fairway.conda.record import Section, shard_value
 from fairway.conda.repodata import NO_RELATIONS, Entry, Relations, key_of
 from fairway.db import quick
 from fairway.db.engine import Database
-from fairway.db.models import Package, Pointer, Record, Shard, ShardBytes, Subdir, Upstream, UpstreamName
+from fairway.db.models import Artifact, Package, Pointer, Record, Shard, ShardBytes, Subdir, Upstream, UpstreamName
 from fairway.db.upsert import upsert
 from fairway.registry import relating, sweep
 
@@ -75,6 +76,17 @@ THEIRS = (
         UpstreamName.subdir_id == bindparam("subdir_id"),
         UpstreamName.name.in_(bindparam("names", expanding=True)),
         UpstreamName.records > 0,
+    )
+)
+OURS = (
+    select(Artifact.filename)
+    .join(Package, Package.id == Artifact.package_id)
+    .join(Subdir, Subdir.channel_id == Package.channel_id)
+    .where(
+        Subdir.id == bindparam("subdir_id"),
+        Package.name == bindparam("name"),
+        Artifact.subdir_id == Subdir.id,
+        Artifact.deleted_at.is_(None),
     )
 )
 ONE_SHARD = select(ShardBytes.data).where(
@@ -171,18 +183,18 @@ def _write_some(
     failed: set[str] = set()
     for name, entries in found.items():
         try:
-            if entries:
-                mine = sorted(entries, key=lambda entry: (entry.section, entry.key))
-                other = theirs.get(name)
-                if other is not None and other.shown:
-                    encoded[name] = _merged(session, subdir_id, mine, other.sha256)
-                else:
-                    encoded[name] = shards.shard(mine)
+            mine = sorted(entries, key=lambda entry: (entry.section, entry.key))
+            other = theirs.get(name)
+            if other is not None and other.mixed:
+                if data := _merged(mine, beside(session, subdir_id, name, other.sha256)):
+                    encoded[name] = data
+            elif mine:
+                encoded[name] = shards.shard(mine)
         except Exception:
             log.exception("index.shard", subdir=subdir_id, name=name)
             failed.add(name)
     hashes = {name: shards.sha256(data) for name, data in encoded.items()}
-    hashes |= {name: other.sha256 for name, other in theirs.items() if other.shown and not found[name]}
+    hashes |= {name: other.sha256 for name, other in theirs.items() if other.alone}
     upsert(
         session,
         ShardBytes,
@@ -213,10 +225,11 @@ def _write_some(
 
 
 class _Other(NamedTuple):
-    """The shard an upstream has of a name."""
+    """The shard an upstream has of a name: shown as it is, mixed with what is ours, or neither."""
 
     sha256: bytes
-    shown: bool
+    alone: bool
+    mixed: bool
 
 
 def _theirs(session: Session, wanted: dict[str, object]) -> dict[str, _Other]:
@@ -224,21 +237,29 @@ def _theirs(session: Session, wanted: dict[str, object]) -> dict[str, _Other]:
     upstream could slip a higher version of a private name in. But where an owner asked for it both are shown.
     """
     return {
-        name: _Other(sha256, not live or merge)
+        name: _Other(sha256, alone=not live, mixed=bool(live and merge))
         for name, sha256, live, merge in session.connection().execute(THEIRS, wanted)
     }
 
 
-def _merged(session: Session, subdir_id: int, mine: Sequence[Entry], sha256: bytes) -> bytes:
-    """A shard of our records and theirs; where both have a file of a name, it is ours."""
+def beside(session: Session, subdir_id: int, name: str, sha256: bytes) -> list[Found]:
+    """The records of an upstream that stand beside ours in a shard: but for files that we have too, yanked ones among
+    them, since what is fetched under such a name is ours.
+    """
     data = session.connection().scalar(ONE_SHARD, {"subdir_id": subdir_id, "sha256": sha256})
-    ours = {entry.key for entry in mine}
+    ours = set(session.connection().scalars(OURS, {"subdir_id": subdir_id, "name": name}))
+    return [] if data is None else [found for found in foreign.decode(data) if found.filename not in ours]
+
+
+def _merged(mine: Sequence[Entry], theirs: Iterable[Found]) -> bytes | None:
+    """A shard of our records and theirs, if there are any."""
     sections: dict[int, dict[str, Any]] = {}
-    for found in foreign.decode(data) if data is not None else ():
-        if (key := key_of(found.filename, found.section)) not in ours:
-            sections.setdefault(found.section, {})[key] = found.record
+    for found in theirs:
+        sections.setdefault(found.section, {})[key_of(found.filename, found.section)] = found.record
     for entry in mine:
         sections.setdefault(entry.section, {})[entry.key] = shard_value(orjson.loads(entry.record))
+    if not sections:
+        return None
     return shards.encoded({section: dict(sorted(records.items())) for section, records in sections.items()})
 
 

@@ -66,6 +66,7 @@ class File:
     md5: str
     size: int
     indexed_at: int
+    deleted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +319,14 @@ SHELF = (
     .where(Subdir.channel_id == bindparam("channel_id"), Subdir.name == bindparam("subdir"))
 )
 FILE = (
-    select(Artifact.id, Artifact.sha256, Artifact.md5, Artifact.size, Artifact.indexed_at)
+    select(
+        Artifact.id,
+        Artifact.sha256,
+        Artifact.md5,
+        Artifact.size,
+        Artifact.indexed_at,
+        Artifact.deleted_at.is_not(None).label("deleted"),
+    )
     .join(Subdir, Subdir.id == Artifact.subdir_id)
     .where(
         Subdir.channel_id == bindparam("channel_id"),

@@ -78,12 +78,7 @@ def write(
         session.execute(ADD_ALL, {"ids": [row["package_id"] for row in add], "names": [row["name"] for row in add]})
 
 
-def refresh(session: Session, package_ids: Iterable[int]) -> None:
-    """Read what the newest versions of some packages need off their records, where a file of one was taken away or
-    changed.
-    """
-    run = quick.of(session)
-    for package_id in sorted(set(package_ids)):
-        records = run.execute(NEWEST, {"package": package_id})
-        names = set().union(*(names_in(orjson.loads(record)) for (record,) in records))
-        write(session, exactly={package_id: names})
+def of_newest(session: Session, package_id: int) -> set[str]:
+    """What the newest version of a package needs, off the records of our files."""
+    records = quick.of(session).execute(NEWEST, {"package": package_id})
+    return set().union(*(names_in(orjson.loads(record)) for (record,) in records))

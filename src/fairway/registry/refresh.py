@@ -26,7 +26,6 @@ from fairway.conda.names import KNOWN_SUBDIRS, NOARCH
 from fairway.db.engine import Database
 from fairway.db.models import (
     Channel,
-    Package,
     Shard,
     ShardBytes,
     Subdir,
@@ -68,6 +67,10 @@ class Done:
     errors: dict[str, str] = field(default_factory=dict)
 
 
+class Over(Exception):
+    """The channel has another upstream by now, or none, or another choice of it is wanted."""
+
+
 @dataclass(slots=True)
 class Refresh:
     """One refresh of one channel. `now` and `monotonic` are clocks: ms since 1970, and seconds for pauses between lines of
@@ -83,17 +86,22 @@ class Refresh:
     _told: float = 0.0
 
     def run(self, subdirs: Sequence[str] | None) -> Done:
-        """All subdirs, those named or those it has. One that fails keeps what it had and stops no other."""
+        """All subdirs, those named or those it has. One that fails keeps what it had and stops no other. What is wanted
+        may change meanwhile: then this is over, and the refresh that was asked for with the change does the rest.
+        """
         names = list(subdirs) if subdirs is not None else self._known()
-        if self.choice is not None and not self.choice.everything:
-            self._chosen(names, self.choice)
-        else:
-            for name in names:
-                with self._noted(name), ExitStack() as stack:
-                    self._subdir(stack, name)
-        described.bring(self.database, self.upstream, self.channel_id, now=self.now())
-        with self.database.write() as session:
-            self._finish(session)
+        try:
+            if self.choice is not None and not self.choice.everything:
+                self._chosen(names, self.choice)
+            else:
+                for name in names:
+                    with self._noted(name), ExitStack() as stack:
+                        self._subdir(stack, name)
+            described.bring(self.database, self.upstream, self.channel_id, now=self.now())
+            with self.database.write() as session:
+                self._finish(session)
+        except Over:
+            log.info("upstream.over", channel=self.channel_id)
         return self.done
 
     @contextmanager
@@ -166,6 +174,7 @@ class Refresh:
 
     def _place(self, name: str) -> int:
         with self.database.write() as session:
+            self._lock(session)
             values = {"channel_id": self.channel_id, "name": name, "changed": 0, "upstream": True}
             insert_missing(session, Subdir, values, key=["channel_id", "name"])
             place = session.scalars(select(Subdir.id).where(Subdir.channel_id == self.channel_id, Subdir.name == name))
@@ -227,8 +236,17 @@ class Refresh:
         self.done.records += sum(map(len, read.values()))
 
     def _lock(self, session: Session) -> None:
-        """The channel's row, as whoever publishes does: totals stay exact, and nobody waits for each other."""
+        """The channel's row, as whoever publishes or changes its upstream does: totals stay exact, and nothing is written
+        of an upstream that has been taken away. Raises: Over.
+        """
         session.execute(select(Channel.id).where(Channel.id == self.channel_id).with_for_update(key_share=True))
+        row = session.execute(
+            select(Upstream.url, Upstream.wanted).where(Upstream.channel_id == self.channel_id)
+        ).one_or_none()
+        if row is None or row.url != self.upstream.url:
+            raise Over
+        if self.choice != (None if row.wanted is None else Choice.parse(row.wanted)):
+            raise Over
 
     # --- showing ---------------------------------------------------------------------------------------------------
 
@@ -314,6 +332,7 @@ class Refresh:
         fresh = dict(known)
         exports = self._exports(name, fresh)
         with self.database.write() as session:
+            self._lock(session)
             if exports is not None:
                 subdir = session.get_one(Subdir, place, with_for_update={"key_share": True})
                 subdir.changed += 1
@@ -356,14 +375,9 @@ class Refresh:
     def _finish(self, session: Session) -> None:
         now = self.now()
         self._lock(session)
-        shown = select(func.count()).where(Package.channel_id == self.channel_id, Package.shown)
-        values: dict[str, object] = {"packages": session.scalar(shown)}
         if self.done.subdirs:
-            values["updated_at"] = now
-        session.execute(update(Channel).where(Channel.id == self.channel_id).values(values))
-        upstream = session.get(Upstream, self.channel_id, with_for_update=True)
-        if upstream is None:
-            return
+            session.execute(update(Channel).where(Channel.id == self.channel_id).values(updated_at=now))
+        upstream = session.get_one(Upstream, self.channel_id, with_for_update=True)
         good = bool(self.done.subdirs or self.done.unchanged) and not self.done.errors
         upstream.checked_at, upstream.progress = now, None
         upstream.failures = 0 if good else upstream.failures + 1

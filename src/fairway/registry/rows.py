@@ -15,7 +15,7 @@ from fairway.db import quick
 from fairway.db.models import Artifact, Attestation, Base, Channel, Detail, Package, Record, Subdir, Withheld
 from fairway.registry import audit, index, needs, relations, sweep, theirs
 from fairway.registry.access import Gate
-from fairway.registry.listed import bits_of, listed
+from fairway.registry.listed import bits_of, listed, merges, needed
 from fairway.registry.publish import Published, Received, Submission
 
 
@@ -156,7 +156,7 @@ def write(session: Session, home: Home, writings: Sequence[Writing]) -> dict[int
     ids = write_artifacts(session, home.gate.id, packages, writings)
     write_contents(session, ids, writings)
     replaced = {packages[writing.received.facts.name] for writing in writings if writing.old is not None}
-    needs.refresh(session, replaced)
+    needs.write(session, exactly={package_id: needed(session, package_id) for package_id in replaced})
     sweep.keep(session, [keys.package(writing.received.digest.sha256).path for writing in writings])
     audit.notes(session, [line(home.gate.id, packages, writing) for writing in writings])
     lacking = relations.lacking_for(session, home.gate.id, {one.number: one.received.facts.record for one in writings})
@@ -204,7 +204,7 @@ def write_packages(session: Session, home: Home, writings: Sequence[Writing]) ->
         rows = run.execute(PACKAGES, {"channel_id": home.gate.id, "names": names})
         found |= {name: Known(*rest) for name, *rest in rows}
     both = {name: known.remote for name, known in found.items() if known.remote}
-    if both and not theirs.merges(session, home.gate.id):
+    if both and not merges(session, home.gate.id):
         home.hides = both
     fresh, shown, counted, taken = [], [], [], []
     for name, files in mine.items():

@@ -123,7 +123,7 @@ def add_downloads(session: Session, counts: Mapping[tuple[int, int], int]) -> No
             totals[package_id] += count
     upsert(session, Download, files, key=["artifact_id", "day"], add=["count"])
     for model, days, name in ((PackageDay, packages, "package_id"), (ChannelDay, channels, "channel_id")):
-        rows = [{name: owner, "day": day, "count": count} for (owner, day), count in sorted(days.items())]
+        rows = [{name: owner, "day": day, "count": count, "remote": 0} for (owner, day), count in sorted(days.items())]
         upsert(session, model, rows, key=[name, "day"], add=["count"])
     quick.of(session).each(GROW, [{"package": owner, "more": count} for owner, count in sorted(totals.items())])
 

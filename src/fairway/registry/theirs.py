@@ -1,4 +1,4 @@
-"""What a channel has from its upstream, by name: whether it is shown, and what packages are listed with.
+"""What a channel has from its upstream, by name: whether it is shown, and what comes of it for packages.
 
 Names of ours win over the upstream's, in every subdir (`index.write_shards`). So a name of ours that appears or goes
 hides or shows more than the subdir its file is in.
@@ -7,49 +7,14 @@ hides or shows more than the subdir its file is in.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from fairway.conda import foreign
-from fairway.conda import version as versions
 from fairway.conda.foreign import Found
-from fairway.conda.names import SUBDIR_NUMBERS
-from fairway.db.models import Package, ShardBytes, Subdir, Upstream, UpstreamName
-from fairway.registry import index, needs, sweep
-
-
-@dataclass(frozen=True, slots=True)
-class Newest:
-    """The newest version among some records, and what it is listed with. `places` are the bits of `Package.places`."""
-
-    version: str
-    key: bytes
-    licence: str
-    needs: frozenset[str]
-
-
-def newest_of(found: Iterable[Found]) -> Newest | None:
-    """By conda's order; of several builds of a version, what they need together."""
-    key, newest = b"", []
-    for one in found:
-        its = versions.sort_key(one.record["version"])
-        if its > key:
-            key, newest = its, [one]
-        elif its == key:
-            newest.append(one)
-    if not newest:
-        return None
-    record = newest[-1].record
-    wanted: set[str] = set().union(*(needs.names_in(one.record) for one in newest))
-    licence = record.get("license")
-    return Newest(record["version"], key, licence if isinstance(licence, str) else "", frozenset(wanted))
-
-
-def merges(session: Session, channel_id: int) -> bool:
-    """Whether names of ours hide nothing in this channel."""
-    return bool(session.scalar(select(Upstream.merge).where(Upstream.channel_id == channel_id)))
+from fairway.db.models import Channel, Package, Subdir, UpstreamName
+from fairway.registry import index, listed, needs, sweep
+from fairway.registry.listed import Newest
 
 
 def settle(session: Session, channel_id: int, names: Sequence[str], *, now: int) -> None:
@@ -69,29 +34,6 @@ def settle(session: Session, channel_id: int, names: Sequence[str], *, now: int)
             index.write_shards(session, place.id, place.changed, mine[subdir_id], now=now, upstream=True)
 
 
-def list_again(session: Session, package: Package) -> None:
-    """Bring what a package is listed with to what the upstream has of it, where nothing of ours is in the index, or it
-    may be newer.
-    """
-    query = (
-        select(Subdir.name, ShardBytes.data)
-        .join(UpstreamName, UpstreamName.subdir_id == Subdir.id)
-        .join(ShardBytes, (ShardBytes.subdir_id == Subdir.id) & (ShardBytes.sha256 == UpstreamName.sha256))
-        .where(Subdir.channel_id == package.channel_id, UpstreamName.name == package.name)
-    )
-    found: list[Found] = []
-    for subdir, data in session.execute(query):
-        here = foreign.decode(data)
-        found += here
-        if here:
-            package.places |= 1 << SUBDIR_NUMBERS[subdir]
-    newest = newest_of(found)
-    if newest is not None and newest.key > package.version_key:
-        package.version, package.version_key, package.licence = newest.version, newest.key, newest.licence
-        session.flush()
-        needs.write(session, exactly={package.id: set(newest.needs)})
-
-
 def relist(
     session: Session,
     channel_id: int,
@@ -102,13 +44,70 @@ def relist(
     now: int,
 ) -> None:
     """What packages are listed with and what they need, after the upstream's records of some names in a subdir have
-    changed from `before`. Packages that nobody knew get their row.
+    changed from `before`. Packages that nobody knew get their row. The caller holds the channel's row.
     """
+    known = packages_of(session, channel_id, read, now=now)
+    counts = records_of(session, channel_id, read)
+    merge = listed.merges(session, channel_id)
+    needed: dict[str, dict[int, set[str]]] = {"exactly": {}, "also": {}}
+    again: list[Package] = []
+    shown = 0
+    for name, found in read.items():
+        package = known[name]
+        shown -= package.shown
+        package.remote = counts.get(name, 0)
+        shown += package.shown
+        if package.live and not merge:
+            continue
+        newest = listed.newest_of(found)
+        if lost(package, before.get(name, {}).values(), newest):
+            again.append(package)
+        if newest is None:
+            continue
+        package.places |= listed.bits_of([subdir])
+        package.updated_at = max(package.updated_at, *(one.record["indexed_timestamp"] for one in found))
+        if newest.key > package.version_key:
+            needed["exactly"][package.id] = set(newest.needs)
+        elif newest.key == package.version_key:
+            needed["also"][package.id] = set(newest.needs)
+        if newest.key > package.version_key or (newest.key == package.version_key and not package.live):
+            package.version, package.version_key, package.licence = newest.version, newest.key, newest.licence
+    if shown:
+        session.execute(update(Channel).where(Channel.id == channel_id).values(packages=Channel.packages + shown))
+    session.flush()
+    needs.write(session, **needed)
+    for package in again:
+        listed.again(session, package)
+
+
+def lost(package: Package, before: Iterable[Found], newest: Newest | None) -> bool:
+    """Whether something a package is listed with may have been of records that are here no more: then all others have to
+    be read, those of other subdirs too.
+    """
+    if newest is not None and newest.key > package.version_key:
+        return False
+    old = listed.newest_of(before)
+    if old is None or newest is None:
+        return old is not None
+    return old.key == package.version_key and (newest.key < old.key or not old.needs <= newest.needs)
+
+
+def packages_of(session: Session, channel_id: int, names: Iterable[str], *, now: int) -> dict[str, Package]:
+    """The packages of these names, with a row for those that had none."""
     known: dict[str, Package] = {}
-    counts: dict[str, int] = {}
-    for some in sweep.batched(read):
+    for some in sweep.batched(names):
         rows = select(Package).where(Package.channel_id == channel_id, Package.name.in_(some))
         known |= {package.name: package for package in session.scalars(rows)}
+    fresh = [fresh_package(channel_id, name, now) for name in names if name not in known]
+    session.add_all(fresh)
+    session.flush()
+    return known | {package.name: package for package in fresh}
+
+
+def records_of(session: Session, channel_id: int, names: Iterable[str]) -> dict[str, int]:
+    """How many records the upstream has of some names, in all subdirs."""
+    counts: dict[str, int] = {}
+    for some in sweep.batched(names):
         count = (
             select(UpstreamName.name, func.sum(UpstreamName.records))
             .join(Subdir, Subdir.id == UpstreamName.subdir_id)
@@ -116,34 +115,7 @@ def relist(
             .group_by(UpstreamName.name)
         )
         counts |= {name: int(total) for name, total in session.execute(count)}
-    fresh = [fresh_package(channel_id, name, now) for name in read if name not in known]
-    session.add_all(fresh)
-    session.flush()
-    known |= {package.name: package for package in fresh}
-    merge = merges(session, channel_id)
-    exactly: dict[int, set[str]] = {}
-    again: list[Package] = []
-    for name, found in read.items():
-        package = known[name]
-        package.remote = counts.get(name, 0)
-        if package.live and not merge:
-            continue
-        newest = newest_of(found)
-        if newest is None:
-            again.append(package)
-            continue
-        package.places |= 1 << SUBDIR_NUMBERS[subdir]
-        package.updated_at = max(package.updated_at, *(one.record["indexed_timestamp"] for one in found))
-        if newest.key >= package.version_key:
-            package.version, package.version_key, package.licence = newest.version, newest.key, newest.licence
-            exactly[package.id] = set(newest.needs)
-        elif (old := newest_of(before.get(name, {}).values())) is not None and old.key == package.version_key:
-            again.append(package)  # the newest has gone from here, and may be nowhere else
-    session.flush()
-    needs.write(session, exactly=exactly)
-    for package in again:
-        package.version, package.version_key, package.licence, package.places = "", b"", "", 0
-        list_again(session, package)
+    return counts
 
 
 def fresh_package(channel_id: int, name: str, now: int) -> Package:

@@ -8,15 +8,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from fairway.conda.choice import Choice
 from fairway.conda.names import KNOWN_SUBDIRS
-from fairway.db.models import Channel, Copy, Package, Shard, ShardBytes, Subdir, Upstream, UpstreamName, UpstreamSubdir
+from fairway.db.models import (
+    Artifact,
+    Channel,
+    Copy,
+    Package,
+    Shard,
+    ShardBytes,
+    Subdir,
+    Upstream,
+    UpstreamName,
+    UpstreamSubdir,
+)
 from fairway.errors import Invalid, NotFound, RateLimited
 from fairway.queue import jobs
-from fairway.registry import access, audit, index, sweep, theirs
+from fairway.registry import access, audit, index, listed, sweep, theirs
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.remote.addresses import Location
@@ -185,6 +196,7 @@ def attach(
     """
     home = access.channel_for(session, actor, Action.MANAGE, channel)
     settings = checked(settings)
+    hold(session, home.id)
     row = session.get(Upstream, home.id, with_for_update=True)
     before = None if row is None else row.url
     if row is not None and row.url != settings.url:
@@ -207,13 +219,17 @@ def attach(
     session.flush()
     if merged is not None and merged != settings.merge:
         settle_all(session, home.id, now=now)
-    jobs.enqueue(session, REFRESH, key=str(home.id), run_at=now)
-    jobs.hasten(session, REFRESH, key=str(home.id), run_at=now)
+    look_now(session, home.id, now=now)
     audit.note(
         session, actor, "channel.upstream", home.name, now=now, channel_id=home.id,
         url=[before, settings.url], mode=settings.mode, merge=settings.merge,
     )  # fmt: skip
     return show_of(session, home.id)
+
+
+def hold(session: Session, channel_id: int) -> None:
+    """Whoever publishes or refreshes waits until what is served of an upstream has changed as a whole."""
+    session.execute(select(Channel.id).where(Channel.id == channel_id).with_for_update(key_share=True))
 
 
 def read_anew(session: Session, channel_id: int) -> None:
@@ -232,6 +248,8 @@ def settle_all(session: Session, channel_id: int, *, now: int) -> None:
     both = select(Package).where(Package.channel_id == channel_id, Package.live > 0, Package.remote > 0)
     packages = list(session.scalars(both))
     theirs.settle(session, channel_id, [package.name for package in packages], now=now)
+    for package in packages:
+        listed.again(session, package)
 
 
 def detach(session: Session, actor: Actor, channel: str, *, now: int) -> None:
@@ -239,13 +257,19 @@ def detach(session: Session, actor: Actor, channel: str, *, now: int) -> None:
     with the next sweep. Raises as access.require does for MANAGE; NotFound: it has none.
     """
     home = access.channel_for(session, actor, Action.MANAGE, channel)
+    hold(session, home.id)
     row = session.get(Upstream, home.id, with_for_update=True)
     if row is None:
         raise NotFound(f"The channel {home.name} has no upstream.")
     audit.note(session, actor, "channel.upstream", home.name, now=now, channel_id=home.id, url=[row.url, None])
-    places = list(
-        session.scalars(select(Subdir).where(Subdir.channel_id == home.id, Subdir.upstream).order_by(Subdir.id))
-    )
+    drop(session, home.id, now=now)
+
+
+def drop(session: Session, channel_id: int, *, now: int) -> None:
+    """Forget the upstream of a channel that the caller holds, and all that is there of it."""
+    has = or_(Subdir.upstream, exists().where(UpstreamName.subdir_id == Subdir.id))  # or its first read was broken off
+    query = select(Subdir).where(Subdir.channel_id == channel_id, has).order_by(Subdir.id)
+    places = list(session.scalars(query))
     for place in places:
         session.refresh(place, with_for_update={"key_share": True})
         names = list(session.scalars(select(UpstreamName.name).where(UpstreamName.subdir_id == place.id)))
@@ -264,12 +288,22 @@ def detach(session: Session, actor: Actor, channel: str, *, now: int) -> None:
         place.changed += 1
         session.flush()
         index.write_shards(session, place.id, place.changed, names, now=now)
-    session.execute(delete(Package).where(Package.channel_id == home.id, Package.live == 0, Package.remote > 0))
-    session.execute(update(Package).where(Package.channel_id == home.id).values(remote=0))
-    count = select(func.count()).where(Package.channel_id == home.id, Package.shown).scalar_subquery()
-    session.execute(update(Channel).where(Channel.id == home.id).values(packages=count, updated_at=now))
-    session.delete(row)
+    forget_packages(session, channel_id)
+    count = select(func.count()).where(Package.channel_id == channel_id, Package.shown).scalar_subquery()
+    session.execute(update(Channel).where(Channel.id == channel_id).values(packages=count, updated_at=now))
+    session.execute(delete(Upstream).where(Upstream.channel_id == channel_id))
     session.flush()
+
+
+def forget_packages(session: Session, channel_id: int) -> None:
+    """Let packages go that were nobody's but the upstream's, and list the others as what they are without it."""
+    ours = exists().where(Artifact.package_id == Package.id)  # deleted ones among them, which may come back
+    mine = Package.channel_id == channel_id
+    session.execute(delete(Package).where(mine, ~ours))
+    shared = list(session.scalars(select(Package).where(mine, Package.remote > 0)))
+    for package in shared:
+        package.remote = 0
+        listed.again(session, package)
 
 
 def forget_copies(session: Session, subdir_id: int, *, now: int) -> None:
@@ -351,11 +385,15 @@ def refresh_soon(session: Session, actor: Actor, channel: str, *, now: int) -> U
     if 0 <= (since := now - row.checked_at) < PAUSE_MS:
         wait = math.ceil((PAUSE_MS - since) / 1_000)
         raise RateLimited(f"It was looked at a moment ago; wait {wait} seconds.", seconds=wait)
-    row.next_at = now
-    session.flush()
-    jobs.enqueue(session, REFRESH, key=str(home.id), run_at=now)
-    jobs.hasten(session, REFRESH, key=str(home.id), run_at=now)
+    look_now(session, home.id, now=now)
     return show_of(session, home.id)
+
+
+def look_now(session: Session, channel_id: int, *, now: int) -> None:
+    """Have an upstream looked at as soon as somebody can."""
+    session.execute(update(Upstream).where(Upstream.channel_id == channel_id).values(next_at=now))
+    jobs.enqueue(session, REFRESH, key=str(channel_id), run_at=now)
+    jobs.hasten(session, REFRESH, key=str(channel_id), run_at=now)
 
 
 def next_after(row: Upstream, *, now: int, chance: Callable[[], float] = random.random) -> int:

@@ -12,19 +12,17 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import cast
 
-import orjson
 from sqlalchemy import ColumnElement, Table, insert, select, update
 from sqlalchemy import delete as remove
 from sqlalchemy.orm import Session
 
 from fairway.conda.text import has_control
-from fairway.db.models import ITS_RECORD, Artifact, Channel, Detail, Package, Record, Subdir, Withheld
+from fairway.db.models import ITS_RECORD, Artifact, Channel, Package, Record, Subdir, Withheld
 from fairway.errors import Invalid, NotFound, QuotaExceeded
-from fairway.registry import access, audit, index, needs, theirs
+from fairway.registry import access, audit, index, listed, theirs
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.registry.admit import home_of
-from fairway.registry.listed import bits_of, show_newest
 from fairway.registry.rows import Home
 
 REASON_MAX = 500
@@ -250,7 +248,7 @@ def changed(session: Session, places: Sequence[Subdir], artifacts: Sequence[Arti
         place.changed += 1
     session.flush()
     for package_id in sorted({artifact.package_id for artifact in artifacts}):
-        refresh_package(session, package_id)
+        listed.again(session, session.get_one(Package, package_id))
     channels = {artifact.channel_id for artifact in artifacts}
     session.execute(update(Channel).where(Channel.id.in_(channels)).values(updated_at=now))
     session.flush()
@@ -282,32 +280,6 @@ def count(session: Session, home: Home, artifact: Artifact, more: int) -> None:
             size=Channel.size + more * artifact.size,
         )
     )
-
-
-def refresh_package(session: Session, package_id: int) -> None:
-    """Bring what a package is listed with to the files that are in the index."""
-    package = session.get_one(Package, package_id)
-    listed = (Artifact.package_id == package_id, Artifact.deleted_at.is_(None), Artifact.yanked_at.is_(None))
-    places = select(Subdir.name).join(Artifact, Artifact.subdir_id == Subdir.id).where(*listed).distinct()
-    package.places = bits_of(session.scalars(places))
-    newest = session.execute(
-        select(Artifact.version, Detail.about, Record.record)
-        .join(Detail, Detail.artifact_id == Artifact.id)
-        .join(Record, ITS_RECORD)
-        .where(*listed)
-        .order_by(Artifact.version_key.desc(), Artifact.indexed_at.desc(), Artifact.id.desc())
-        .limit(1)
-    ).one_or_none()
-    if newest is None:
-        package.version, package.version_key = "", b""
-        if not package.live:
-            package.summary = package.licence = ""
-    else:
-        show_newest(package, newest.version, about=newest.about, record=orjson.loads(newest.record))
-    session.flush()
-    needs.refresh(session, [package_id])
-    if package.remote and (not package.live or theirs.merges(session, package.channel_id)):
-        theirs.list_again(session, package)
 
 
 def note(

@@ -157,7 +157,9 @@ class Files:
         match asked.what:
             case What.PACKAGE:
                 file = view.file(gate.id, asked.subdir, asked.name, rows=rows)
-                offer = view.copy(gate.id, asked.subdir, asked.name, rows=rows) if file is None else None
+                # one of ours that was deleted gives way to the upstream's, whose record clients see again
+                ours = file is not None and not file.deleted
+                offer = None if ours else view.copy(gate.id, asked.subdir, asked.name, rows=rows)
                 return self._package(file, gate, asked) if offer is None else theirs(offer)
             case What.SHARD:
                 if asked.subdir not in KNOWN_SUBDIRS:
