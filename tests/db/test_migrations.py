@@ -250,12 +250,15 @@ def test_what_pages_need_is_counted_from_what_is_there(empty):
                 ("lab", 40, 1),
                 ("bare", 5, 0),
             ]
-            assert column(connection, "SELECT * FROM package_days ORDER BY 1, 2") == [
+            assert column(connection, "SELECT package_id, day, count FROM package_days ORDER BY 1, 2") == [
                 (1, 100, 7),
                 (1, 101, 5),
                 (2, 101, 6),
             ]
-            assert column(connection, "SELECT * FROM channel_days ORDER BY 1, 2") == [(7, 100, 7), (7, 101, 11)]
+            assert column(connection, "SELECT channel_id, day, count FROM channel_days ORDER BY 1, 2") == [
+                (7, 100, 7),
+                (7, 101, 11),
+            ]
             assert column(connection, "SELECT package_id, name FROM needs ORDER BY name") == [
                 (1, "bad"), (1, "numpy"), (1, "python"),
             ]  # fmt: skip

@@ -297,7 +297,11 @@ def encode(found: Sequence[Found]) -> bytes:
 
 
 def decode(data: bytes) -> list[Found]:
-    """The records of a shard that we wrote."""
+    """The records of a shard that we wrote. Raises: Invalid, code `upstream_invalid`: it has been damaged since."""
+    try:
+        plain = shards.decompressed(data)
+    except (shards.ZstdError, EOFError):
+        raise _invalid("a shard that was made of it is damaged") from None
     found = [
         Found(
             one.section,
@@ -305,7 +309,7 @@ def decode(data: bytes) -> list[Found]:
             one.data,
             None,
         )
-        for one in shard(shards.decompressed(data))
+        for one in shard(plain)
     ]
     return sorted(found, key=lambda one: one[:2])
 

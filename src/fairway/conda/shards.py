@@ -23,6 +23,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+ZstdError = zstd.ZstdError
+
 # Hashes do not compress, so on repodata level 1 is as small as 3 and twice as fast; shards are small enough for more.
 SHARD_LEVEL = 6
 INDEX_LEVEL = 1

@@ -7,6 +7,7 @@ look at (SECURITY.md E6). Files that go are noted too: they are listed in `remov
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import structlog
 from sqlalchemy import exists, select
@@ -15,6 +16,7 @@ from sqlalchemy.orm import Session
 from fairway.conda import foreign
 from fairway.conda.foreign import Found
 from fairway.db.models import Copy, ShardBytes, UpstreamName
+from fairway.errors import Invalid
 from fairway.registry import sweep
 
 log = structlog.get_logger("fairway.refresh")
@@ -42,7 +44,8 @@ class FirstSeen:
         )
         for name, sha256, data in self._session.execute(query):
             self._hashes[name] = sha256
-            self.before[name] = {one.filename: one for one in foreign.decode(data)}
+            with suppress(Invalid):  # a damaged one must not keep others from coming
+                self.before[name] = {one.filename: one for one in foreign.decode(data)}
         if copies:
             noted = select(Copy).where(Copy.subdir_id == self._subdir_id, Copy.name.in_(names))
             self._copies |= {copy.filename: copy for copy in self._session.scalars(noted)}

@@ -10,6 +10,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ from fairway.db.models import (
     UpstreamName,
     Withheld,
 )
-from fairway.errors import BlobMissing
+from fairway.errors import BlobMissing, Invalid
 from fairway.registry import flat, holding, index, sweep, tally
 from fairway.registry.tally import LISTED
 
@@ -160,7 +161,8 @@ def check_index(database: Database, blobs: BlobStore, subdir_id: int, where: str
         if not late:
             broken = list(check_shards(session, subdir_id, where))
         if state is not None and pointer is not None and pointer.flat_built >= changed:
-            built = build(session, state)
+            with suppress(Invalid):  # a damaged shard is found elsewhere
+                built = build(session, state)
     if late:
         yield Finding("note", where, "its shards are behind its records; a running server brings them up to date")
     yield from broken
@@ -221,8 +223,9 @@ def check_shards(session: Session, subdir_id: int, where: str) -> Iterator[Findi
                 agree = agree and sha256 == other.sha256
                 continue
             if other is not None and other.mixed:
-                found = index.beside(session, subdir_id, name, other.sha256)
-                mine |= {(one.section, key_of(one.filename, one.section)) for one in found}
+                with suppress(Invalid):  # a damaged one is found elsewhere
+                    found = index.beside(session, subdir_id, name, other.sha256)
+                    mine |= {(one.section, key_of(one.filename, one.section)) for one in found}
             agree = agree and data is not None and keys_in(data) == mine
     if not agree or lacking(session, subdir_id):
         yield Finding("error", where, "the shards do not hold the records of the rows: reindex it")
@@ -325,7 +328,7 @@ def says_the_same(database: Database, blobs: BlobStore, place: Place, sha256: st
         sections = msgspec.json.decode(body, type=Listed).sections()
     except msgspec.MsgspecError:
         return False
-    with database.read() as session:
+    with suppress(Invalid), database.read() as session:
         now = flat.state_of(session, place.state.subdir_id)
         if now is None or now.changed != place.state.changed:
             return True
@@ -336,7 +339,8 @@ def says_the_same(database: Database, blobs: BlobStore, place: Place, sha256: st
                     found = entries.pop(key_of(filename, section), None)
                     if found is None or (bytes(found) != record and json.loads(bytes(found)) != json.loads(record)):
                         return False
-    return not any(sections.values())
+        return not any(sections.values())
+    return False
 
 
 def whole(

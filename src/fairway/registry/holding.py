@@ -5,7 +5,7 @@ letting go of what is damaged, so that it comes anew: shards with the next refre
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ from fairway.blobs import keys
 from fairway.blobs.keys import Key
 from fairway.blobs.store import BlobStore
 from fairway.conda import foreign
+from fairway.conda.foreign import Found
 from fairway.db.engine import Database
 from fairway.db.models import Channel, Copy, ShardBytes, Subdir, Upstream, UpstreamName
 from fairway.registry import refresh, upstreams
@@ -24,7 +25,7 @@ FILES_AT_ONCE = 1_000
 NAMES_AT_ONCE = 100
 
 MISSING = "its bytes are missing"
-Kind = Literal["upstream", "name", "retired", "copy"]
+Kind = Literal["upstream", "name", "count", "retired", "copy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,12 @@ def names(database: Database, subdir_id: int) -> Iterator[tuple[Kind, str, str]]
             return
         last = rows[-1][0].name
         for row, data, retired_at in rows:
-            wrong = damage_of(row, data, first)
+            found, wrong = read(row, data, first)
             if wrong is not None:
                 yield "name", row.name, wrong
+            elif counted(found) != (row.records, row.size):
+                what = f"the upstream's shard of {row.name} does not hold {row.records} records of {row.size} bytes"
+                yield "count", row.name, what
             elif retired_at is not None:
                 yield "retired", row.name, f"the upstream's shard of {row.name} is about to be swept"
 
@@ -104,18 +108,23 @@ def hashes_of(session: Session, subdir_id: int, wanted: Sequence[str]) -> dict[s
     return dict(session.execute(query).tuples().all())
 
 
-def damage_of(row: UpstreamName, data: bytes | None, first: dict[str, str]) -> str | None:
+def read(row: UpstreamName, data: bytes | None, first: dict[str, str]) -> tuple[list[Found], str | None]:
+    """The records of a shard, and what is wrong with them, in words."""
     if data is None:
-        return f"the upstream's shard of {row.name} is missing"
+        return [], f"the upstream's shard of {row.name} is missing"
     if hashlib.sha256(data).digest() != row.sha256:
-        return f"the upstream's shard of {row.name} is damaged"
+        return [], f"the upstream's shard of {row.name} is damaged"
     found = foreign.decode(data)
-    if (len(found), sum(one.record["size"] for one in found)) != (row.records, row.size):
-        return f"the upstream's shard of {row.name} does not hold {row.records} records of {row.size} bytes"
     for one in found:
         if first.get(one.filename, one.sha256.hex()) != one.sha256.hex():
-            return f"the upstream's record of {one.filename} is not of the bytes that were seen first"
-    return None
+            return [], f"the upstream's record of {one.filename} is not of the bytes that were seen first"
+    return found, None
+
+
+def counted(found: Iterable[Found]) -> tuple[int, int]:
+    """Records, and bytes of their files."""
+    sizes = [one.record["size"] for one in found]
+    return len(sizes), sum(sizes)
 
 
 def files(database: Database, blobs: BlobStore, *, deep: bool) -> Iterator[Damage]:
@@ -178,6 +187,11 @@ def let_go(session: Session, damage: Damage, *, now: int) -> None:
         if row is not None and damage.kind == "retired":
             place = (ShardBytes.subdir_id == damage.number, ShardBytes.sha256 == row.sha256)
             session.execute(update(ShardBytes).where(*place).values(retired_at=None))
+        elif row is not None and damage.kind == "count":
+            data = session.scalar(
+                select(ShardBytes.data).where(ShardBytes.subdir_id == row.subdir_id, ShardBytes.sha256 == row.sha256)
+            )
+            row.records, row.size = counted(foreign.decode(data or b""))
         elif row is not None:
             forget_name(session, row, now=now)
             upstreams.read_anew(session, damage.channel_id)

@@ -7,6 +7,7 @@ there, or where names are merged. Of a version that both have, the facts are our
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from fairway.conda import foreign, version
 from fairway.conda.foreign import Found
 from fairway.conda.names import SUBDIR_NUMBERS
 from fairway.db.models import ITS_RECORD, Artifact, Detail, Package, Record, ShardBytes, Subdir, Upstream, UpstreamName
+from fairway.errors import Invalid
 from fairway.registry import needs
 
 SUMMARY_MAX = 1_000
@@ -93,8 +95,9 @@ def theirs(session: Session, channel_id: int, names: Sequence[str]) -> Iterator[
             yield name, newest, bits
         if this != name:
             name, found, bits = this, [], 0
-        found += foreign.decode(data)
-        bits |= bits_of([subdir])
+        with suppress(Invalid):  # of a damaged shard nothing is known; fsck names it
+            found += foreign.decode(data)
+            bits |= bits_of([subdir])
     if (newest := newest_of(found)) is not None:
         yield name, newest, bits
 
