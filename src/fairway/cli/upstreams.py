@@ -13,7 +13,7 @@ import typer
 from fairway.app import Fairway
 from fairway.cli.context import Column, DataOption, JsonOption, listing, moment, opened
 from fairway.conda.choice import Choice
-from fairway.errors import FairwayError, NotFound, RemoteMissing
+from fairway.errors import FairwayError, NotFound, RemoteMissing, SecretLost, SetupError
 from fairway.registry import access, mirror
 from fairway.registry import upstreams as registry
 from fairway.registry.access import Action
@@ -166,9 +166,14 @@ def run(app: Fairway, channel_id: int, *, flat: bool = True) -> Done:
     """Refresh a channel, write the flat documents of what changed, unless the server does that, and fetch a mirror's
     files.
     """
-    with app.database.read() as session:
-        subdirs, upstream = app.upstream_of(session, channel_id)
-        view = registry.show_of(session, channel_id)
+    try:
+        with app.database.read() as session:
+            subdirs, upstream = app.upstream_of(session, channel_id)
+            view = registry.show_of(session, channel_id)
+    except (SecretLost, SetupError) as error:  # its credential cannot be read
+        with app.database.write() as session:
+            registry.failed(session, channel_id, error.detail, now=app.now())
+        raise
     choice = None if view.wanted is None else Choice.parse(view.wanted)
     done = Refresh(app.database, upstream, channel_id, app.now, choice).run(subdirs)
     due: Sequence[int] = ()

@@ -2,7 +2,8 @@
 
 A backup is a tar: a manifest, the rows of each table as msgpack, and the package files. Rows are read in one snapshot
 first and files afterwards: files are immutable and swept only days after they were let go, so every file the rows name
-is still there. The index is not in it; it is built anew from the rows, to the same bytes.
+is still there. The index is not in it; it is built anew from the rows, to the same bytes. What we made of an upstream's
+records is: it cannot be built of anything else, and says when each file was first seen.
 
 It holds password hashes and the hashes of API keys, no secret in clear; the file is for its owner's eyes all the same.
 """
@@ -22,7 +23,7 @@ from typing import IO, Any
 
 import msgspec
 import orjson
-from sqlalchemy import Table, TextClause, delete, func, insert, select, text, update
+from sqlalchemy import Table, TextClause, delete, exists, func, insert, select, text, union, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -35,25 +36,32 @@ from fairway.db.models import (
     Base,
     BrowserSession,
     Channel,
+    Copy,
     Job,
     Pointer,
     SetupCode,
     Shard,
     ShardBytes,
     Subdir,
+    Upstream,
+    UpstreamName,
     User,
     Want,
 )
 from fairway.errors import BlobMissing, SetupError
-from fairway.registry import sweep
+from fairway.queue import jobs
+from fairway.registry import sweep, upstreams
 
 MANIFEST = "fairway-backup.json"
 FORMAT = 1
 ROWS_AT_ONCE = 500
 ROWS, FILES = "rows/", "files/"
-# The index is not restored: it is published anew. What channels want, the database counts while rows come in. A server makes its jobs itself. And nobody is signed in afterwards, who
-# may have signed out since.
-LEFT_OUT = frozenset(table.__tablename__ for table in (Job, Pointer, ShardBytes, BrowserSession, SetupCode, Want))
+# The index is not restored: it is published anew. What channels want, the database counts while rows come in. A server
+# makes its jobs itself. And nobody is signed in afterwards, who may have signed out since.
+LEFT_OUT = frozenset(table.__tablename__ for table in (Job, Pointer, BrowserSession, SetupCode, Want))
+
+# the shards that are made of an upstream's records
+THEIRS = exists().where(UpstreamName.subdir_id == ShardBytes.subdir_id, UpstreamName.sha256 == ShardBytes.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +127,9 @@ def _write_rows(database: Database, archive: tarfile.TarFile, *, schema: str, no
             from fairway.db.postgres import take_time  # noqa: PLC0415 - psycopg is installed only where it is used
 
             take_time(session.connection())  # a table is copied into the archive between two statements
-        query = select(Artifact.sha256, Artifact.size).where(Artifact.purged_at.is_(None)).distinct()
-        wanted = dict(session.execute(query).tuples().all())
+        ours = select(Artifact.sha256, Artifact.size).where(Artifact.purged_at.is_(None))
+        fetched = select(Copy.sha256, Copy.size).where(Copy.fetched_at.is_not(None))
+        wanted: dict[str, int] = dict(session.execute(union(ours, fetched)).tuples().all())
         for table in tables():
             with tempfile.TemporaryFile() as sheet:
                 counts[str(table.name)] = _write_table(session, table, sheet)
@@ -134,6 +143,8 @@ def _write_rows(database: Database, archive: tarfile.TarFile, *, schema: str, no
 def _write_table(session: Session, table: Table, sheet: IO[bytes]) -> int:
     encoder, count = msgspec.msgpack.Encoder(), 0
     query = select(table).order_by(*table.primary_key.columns)
+    if table.name == ShardBytes.__tablename__:
+        query = query.where(THEIRS)
     for row in session.execute(query.execution_options(yield_per=ROWS_AT_ONCE, stream_results=True)):
         body = encoder.encode(tuple(row))
         sheet.write(len(body).to_bytes(4, "big") + body)
@@ -161,13 +172,23 @@ def _write_file(archive: tarfile.TarFile, file: IO[bytes], blobs: BlobStore, sha
 
 def _files_of(database: Database, hashes: Iterable[str]) -> tuple[str, ...]:
     """The files in channels that are made of these bytes."""
-    query = select(Channel.name, Subdir.name, Artifact.filename)
-    query = query.join(Subdir, Subdir.id == Artifact.subdir_id).join(Channel, Channel.id == Artifact.channel_id)
-    query = query.where(Artifact.deleted_at.is_(None), Artifact.purged_at.is_(None), Channel.deleted_at.is_(None))
+    ours = (
+        select(Channel.name, Subdir.name, Artifact.filename)
+        .join(Subdir, Subdir.id == Artifact.subdir_id)
+        .join(Channel, Channel.id == Artifact.channel_id)
+        .where(Artifact.deleted_at.is_(None), Artifact.purged_at.is_(None), Channel.deleted_at.is_(None))
+    )
+    fetched = (
+        select(Channel.name, Subdir.name, Copy.filename)
+        .join(Subdir, Subdir.id == Copy.subdir_id)
+        .join(Channel, Channel.id == Subdir.channel_id)
+        .where(Copy.fetched_at.is_not(None), Channel.deleted_at.is_(None))
+    )
     found: list[str] = []
     for batch in sweep.batched(hashes):
+        query = union(ours.where(Artifact.sha256.in_(batch)), fetched.where(Copy.sha256.in_(batch)))
         with database.read() as session:
-            found += ["/".join(row) for row in session.execute(query.where(Artifact.sha256.in_(batch)))]
+            found += ["/".join(row) for row in session.execute(query)]
     return tuple(sorted(found))
 
 
@@ -190,20 +211,22 @@ def restore(
     try:
         with tarfile.open(source, mode="r:") as archive:
             _check_manifest(archive, schema)
-            files, size = 0, 0
+            there: set[str] = set()
+            size = 0
             for member in archive:
                 if member.name.startswith(FILES) and (data := archive.extractfile(member)) is not None:
                     _restore_file(blobs, staging, member.name.removeprefix(FILES), data)
-                    files, size = files + 1, size + member.size
-                    if files % 1000 == 0:
-                        say(f"{files} files")
-            rows = _restore_rows(database, archive)
+                    there.add(member.name.removeprefix(FILES))
+                    size += member.size
+                    if len(there) % 1000 == 0:
+                        say(f"{len(there)} files")
+            rows = _restore_rows(database, archive, there)
     except (tarfile.TarError, OSError, KeyError, msgspec.MsgspecError, orjson.JSONDecodeError) as error:
         raise SetupError(f"{source} is not a whole backup of Fairway: {error}.") from None
     except IntegrityError as error:
         reason = str(error.orig).partition("\n")[0]
         raise SetupError(f"The rows of {source} do not fit together, so nothing was restored: {reason}.") from None
-    return Counted(rows, files, size)
+    return Counted(rows, len(there), size)
 
 
 def _check_empty(session: Session) -> None:
@@ -231,7 +254,7 @@ def _restore_file(blobs: BlobStore, staging: StagingArea, sha256: str, data: IO[
         blobs.put_file(keys.package(sha256), staged.path)
 
 
-def _restore_rows(database: Database, archive: tarfile.TarFile) -> int:
+def _restore_rows(database: Database, archive: tarfile.TarFile, there: set[str]) -> int:
     total = 0
     with database.write() as session:
         _check_empty(session)
@@ -255,7 +278,18 @@ def _restore_rows(database: Database, archive: tarfile.TarFile) -> int:
             if not database.is_sqlite and "id" in names:
                 session.execute(next_id(table.name))
         session.execute(update(Shard).values(sha256=None, due=True))
+        _restore_upstreams(session, there)
     return total
+
+
+def _restore_upstreams(session: Session, there: set[str]) -> None:
+    """Have upstreams looked at as before, and what is lacking of their files fetched again."""
+    session.execute(update(Upstream).values(progress=None))
+    for channel_id, next_at in session.execute(select(Upstream.channel_id, Upstream.next_at)):
+        jobs.enqueue(session, upstreams.REFRESH, key=str(channel_id), run_at=next_at)
+    fetched = set(session.scalars(select(Copy.sha256).where(Copy.fetched_at.is_not(None)).distinct()))
+    for some in sweep.batched(fetched - there):
+        session.execute(update(Copy).where(Copy.sha256.in_(some)).values(fetched_at=None))
 
 
 def next_id(table: str) -> TextClause:

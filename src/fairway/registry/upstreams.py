@@ -432,6 +432,13 @@ def tell_files(session: Session, channel_id: int, files: int, total: int, size: 
     session.execute(update(Upstream).where(Upstream.channel_id == channel_id).values(progress=progress))
 
 
+def failed(session: Session, channel_id: int, error: str, *, now: int) -> None:
+    """An upstream could not even be asked."""
+    row = session.get(Upstream, channel_id, with_for_update=True)
+    if row is not None:
+        row.checked_at, row.error, row.progress, row.failures = now, error, None, row.failures + 1
+
+
 def fetched(session: Session, channel_id: int, *, failed: int, error: str | None) -> None:
     """A mirror has fetched what it could."""
     row = session.get(Upstream, channel_id, with_for_update=True)

@@ -109,11 +109,36 @@ def upgrade() -> None:
     op.create_index("ix_copies_sha256", "copies", ["sha256"])
 
 
+# names that only an upstream had are in no other table that stays, but among the packages and the shards
+THEIRS = "SELECT 1 FROM upstream_names u WHERE u.subdir_id = shards.subdir_id AND u.name = shards.name"
+HELD = "SELECT 1 FROM upstream_names u WHERE u.subdir_id = shard_bytes.subdir_id AND u.sha256 = shard_bytes.sha256"
+SHOWN = "SELECT 1 FROM shards s WHERE s.subdir_id = shard_bytes.subdir_id AND s.sha256 = shard_bytes.sha256"
+OURS = "SELECT 1 FROM artifacts a WHERE a.package_id = packages.id"
+NOTHING = "'\\x'", "x''"  # no bytes, in each database's words
+
+
 def downgrade() -> None:
-    # names that only an upstream had are in no other table that stays, but among the packages and the shards
-    theirs = "SELECT 1 FROM upstream_names u WHERE u.subdir_id = shards.subdir_id AND u.name = shards.name"
-    op.execute(f"UPDATE shards SET due = true WHERE EXISTS ({theirs})")  # noqa: S608 - our own words
-    op.execute("DELETE FROM packages WHERE remote > 0 AND live = 0")
+    """Channels keep what is their own. An older server makes the shards that are due at its start, and so the rest of the
+    index. Of names that were merged it would list the upstream's newest version until `fairway fsck --repair`.
+    """
+    nothing = NOTHING[op.get_bind().dialect.name == "sqlite"]
+    op.execute(f"UPDATE shards SET due = true WHERE EXISTS ({THEIRS})")  # noqa: S608 - our own words
+    op.execute(
+        f"UPDATE shard_bytes SET retired_at = 1 WHERE EXISTS ({HELD}) AND NOT EXISTS ({SHOWN})"  # noqa: S608 - as above
+    )
+    # deleted files of ours may come back, so their packages stay
+    op.execute(f"DELETE FROM packages WHERE remote > 0 AND live = 0 AND NOT EXISTS ({OURS})")  # noqa: S608 - as above
+    bare = "remote > 0 AND live = 0"
+    op.execute(f"DELETE FROM needs WHERE package_id IN (SELECT id FROM packages WHERE {bare})")  # noqa: S608 - as above
+    op.execute(
+        f"UPDATE packages SET version = '', version_key = {nothing}, places = 0, summary = '', licence = '' "  # noqa: S608
+        f"WHERE {bare}"
+    )
+    op.execute(
+        "UPDATE channels SET packages = (SELECT count(*) FROM packages p WHERE p.channel_id = channels.id AND p.live > 0) "
+        "WHERE id IN (SELECT channel_id FROM upstreams)"
+    )
+    op.execute("DELETE FROM jobs WHERE kind = 'refresh'")
     for name in ("copies", "upstream_names", "upstream_subdirs", "upstreams", "relations"):
         op.drop_table(name)
     op.drop_index("ix_packages_own", "packages")
