@@ -14,7 +14,7 @@ from fairway.app import Fairway
 from fairway.cli.context import Column, DataOption, JsonOption, listing, moment, opened
 from fairway.conda.choice import Choice
 from fairway.errors import FairwayError, NotFound, RemoteMissing, SecretLost, SetupError
-from fairway.registry import access, mirror
+from fairway.registry import access, conflicts, mirror
 from fairway.registry import upstreams as registry
 from fairway.registry.access import Action
 from fairway.registry.actor import CONSOLE
@@ -41,6 +41,13 @@ PRESET_COLUMNS = (
     Column("what it is", lambda preset: preset.title),
 )
 
+CONFLICT_COLUMNS = (
+    Column("platform", lambda found: found.subdir),
+    Column("file", lambda found: found.filename),
+    Column("sha256 at first", lambda found: found.sha256),
+    Column("sha256 claimed now", lambda found: found.claimed),
+    Column("fetched", lambda found: found.fetched),
+)
 ESTIMATE_COLUMNS = (
     Column("names", lambda found: found.names),
     Column("records", lambda found: found.records),
@@ -130,6 +137,27 @@ def show_upstream(channel: Channel, as_json: JsonOption = False, data: DataOptio
         if view.error:
             print(f"last error: {view.error}")
     listing(places, COLUMNS, as_json=as_json)
+
+
+@upstreams.command("conflicts")
+def list_conflicts(channel: Channel, as_json: JsonOption = False, data: DataOption = None) -> None:
+    """List the files of which the upstream claims another hash than at first; the first is the one that is served."""
+    with opened(data) as app, app.database.read() as session:
+        found = conflicts.found(session, CONSOLE, channel)
+    listing(found, CONFLICT_COLUMNS, as_json=as_json)
+
+
+@upstreams.command("accept")
+def accept(
+    channel: Channel,
+    file: Annotated[str, typer.Argument(help="The file, as PLATFORM/NAME")],
+    data: DataOption = None,
+) -> None:
+    """Believe what the upstream claims a file is now, and let go of the one that is served."""
+    subdir, _, filename = file.partition("/")
+    with opened(data) as app, app.database.write() as session:
+        done = conflicts.accept(session, CONSOLE, channel, subdir, filename, now=app.now())
+    print(f"{file} of {channel} will have the sha256 {done.claimed}; it is back with the next refresh.")
 
 
 @upstreams.command("presets")

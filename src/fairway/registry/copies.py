@@ -191,7 +191,7 @@ def keep(database: Database, blobs: BlobStore, offer: Offer, staged: StagedFile,
             "gone_at": None,
             "claimed": None,
         }
-        upsert(session, Copy, [row], key=["subdir_id", "filename"], replace=["fetched_at"])
+        upsert(session, Copy, [row], key=["subdir_id", "filename"], replace=["fetched_at", "md5", "size"])
         sweep.keep(session, [key.path])
 
 

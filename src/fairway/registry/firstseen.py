@@ -54,14 +54,14 @@ class FirstSeen:
         """The records of a name as they are kept: with the hash and the time that were seen first."""
         before = self.before.get(name, {})
         settled: list[Found] = []
+        seen: int | None
         for one in found:
             old, copy = before.get(one.filename), self._copies.get(one.filename)
-            if old is not None:
-                first, seen = old.sha256.hex(), old.record.get("indexed_timestamp")
-            elif copy is not None:
+            first, seen = one.sha256.hex(), None
+            if copy is not None:  # before the record: another hash may have been accepted since
                 first, seen = copy.sha256, copy.indexed_at
-            else:
-                first, seen = one.sha256.hex(), None
+            elif old is not None:
+                first, seen = old.sha256.hex(), old.record.get("indexed_timestamp")
             if first != one.sha256.hex():
                 self._conflict(one, old, copy)
                 if old is not None:
