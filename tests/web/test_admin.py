@@ -7,9 +7,9 @@ import re
 import pytest
 from sqlalchemy import select, update
 
-from fairway.db.models import Audit, Channel, Job, User
+from fairway.db.models import Artifact, Audit, Channel, Copy, Job, User
 from fairway.queue import jobs
-from fairway.registry import invitations
+from fairway.registry import invitations, oversight
 from fairway.registry.actor import CONSOLE, Role
 from tests.support.builders import conda_package
 from tests.support.site import bearer
@@ -203,6 +203,24 @@ def test_a_deleted_channel_is_restored(full):
 def test_storage_is_counted_by_channel_and_owner(full):
     shown = full.browser("admin").page("/admin/storage")
     for words in ("1 files", "lab", "ada", "100 %", "Where", "file://"):
+        assert words in shown.text, words
+    assert "Counts against no quota" not in shown.text
+
+
+def test_what_was_fetched_of_upstreams_is_counted_by_channel_and_once_on_the_store(full):
+    with full.app.database.write() as session:
+        first = session.scalars(select(Artifact)).first()
+        about = {"subdir_id": first.subdir_id, "name": "x", "md5": "", "indexed_at": 1, "gone_at": None, "claimed": None}
+        session.add(Copy(filename="x-1-0.conda", sha256="0" * 64, size=5_000_000, fetched_at=1, **about))
+        session.add(Copy(filename="x-2-0.conda", sha256="1" * 64, size=9_000_000, fetched_at=None, **about))
+        session.add(Copy(filename="x-3-0.conda", sha256=first.sha256, size=first.size, fetched_at=1, **about))
+    with full.app.database.read() as session:
+        used = oversight.storage(session, CONSOLE)
+        (part,) = oversight.largest_copies(session, CONSOLE, limit=9)
+        assert (part.name, part.count, part.size) == ("lab", 2, 5_000_000 + first.size)
+    assert (used.copies, used.copied, used.stored) == (2, 5_000_000 + first.size, 5_000_000 + used.size)
+    shown = full.browser("admin").page("/admin/storage")
+    for words in ("Fetched from upstreams", "2 files, 5 MB", "Counts against no quota"):
         assert words in shown.text, words
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urljoin
 
 import orjson
-from sqlalchemy import bindparam, func, or_, select
+from sqlalchemy import bindparam, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
@@ -193,6 +193,14 @@ def keep(database: Database, blobs: BlobStore, offer: Offer, staged: StagedFile,
         }
         upsert(session, Copy, [row], key=["subdir_id", "filename"], replace=["fetched_at", "md5", "size"])
         sweep.keep(session, [key.path])
+
+
+def forget(session: Session, subdir_id: int, *, now: int) -> None:
+    """Let the files go that were fetched for a subdir, but for bytes that others have too."""
+    hashes = set(session.scalars(select(Copy.sha256).where(Copy.subdir_id == subdir_id, Copy.fetched_at.is_not(None))))
+    session.execute(delete(Copy).where(Copy.subdir_id == subdir_id))
+    session.flush()
+    sweep.retire_unused(session, hashes, now=now)
 
 
 def add_downloads(session: Session, counts: Mapping[tuple[int, str, int], int]) -> None:

@@ -118,7 +118,9 @@ def again(session: Session, package: Package) -> None:
     if newest is None:
         package.version, package.version_key = "", b""
         if not package.live:
-            package.summary = package.licence = ""
+            package.licence = ""
+        if not package.shown:  # what the upstream says of its packages is in none of their records
+            package.summary = ""
     else:
         show_newest(package, newest.version, about=newest.about, record=orjson.loads(newest.record))
     session.flush()

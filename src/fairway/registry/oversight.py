@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, func, or_, select, union
 from sqlalchemy.orm import Session
 
-from fairway.db.models import Artifact, Audit, Channel, Job, Member, User
+from fairway.db.models import Artifact, Audit, Channel, Copy, Job, Member, Subdir, User
 from fairway.errors import NotAllowed, NotFound
 from fairway.registry import access, listing
 from fairway.registry.actor import Actor, Role, Scope, Visibility
@@ -57,8 +57,9 @@ class ChannelRow:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Bytes in all: of live files, of yanked ones among them, of deleted ones whose bytes are still kept. `stored` is
-    what distinct files take: the same bytes in several channels are kept once.
+    """Bytes in all: of live files, of yanked ones among them, of deleted ones whose bytes are still kept; and of `copies`,
+    files that were fetched from upstreams, which no quota counts. `stored` is what distinct files take: the same bytes in
+    several channels are kept once.
     """
 
     channels: int
@@ -67,6 +68,8 @@ class Storage:
     size: int
     yanked: int
     deleted: int
+    copies: int
+    copied: int
     stored: int
 
 
@@ -301,7 +304,7 @@ def largest_owners(session: Session, actor: Actor, *, limit: int) -> list[Part]:
 
 
 def storage(session: Session, actor: Actor) -> Storage:
-    """What everything takes. Three statements; the last reads an index of every file, which is a sixth of a second for a
+    """What everything takes. Four statements; the last reads an index of every file, which is a sixth of a second for a
     million of them: no page for everybody.
     """
     require_admin(actor)
@@ -316,9 +319,27 @@ def storage(session: Session, actor: Actor) -> Storage:
         func.sum(Artifact.size).filter(Artifact.deleted_at.is_not(None)),
     ).where(kept, or_(Artifact.deleted_at.is_not(None), Artifact.yanked_at.is_not(None)))
     yanked, deleted = session.execute(sums).one()
-    once = select(Artifact.sha256, Artifact.size).where(kept).distinct().subquery()
-    stored = session.scalar(select(func.sum(once.c.size)))
-    return Storage(*(int(value or 0) for value in (count, packages, files, size, yanked, deleted, stored)))
+    fetched = Copy.fetched_at.is_not(None)
+    copies, copied = session.execute(select(func.count(), func.sum(Copy.size)).where(fetched)).one()
+    once = union(select(Artifact.sha256, Artifact.size).where(kept), select(Copy.sha256, Copy.size).where(fetched))
+    stored = session.scalar(select(func.sum(once.subquery().c.size)))
+    values = (count, packages, files, size, yanked, deleted, copies, copied, stored)
+    return Storage(*(int(value or 0) for value in values))
+
+
+def largest_copies(session: Session, actor: Actor, *, limit: int) -> list[Part]:
+    """Which channels have fetched most of their upstreams. One statement."""
+    require_admin(actor)
+    size = func.sum(Copy.size)
+    query = (
+        select(Channel.name, func.count(), size)
+        .join(Subdir, Subdir.channel_id == Channel.id)
+        .join(Copy, Copy.subdir_id == Subdir.id)
+        .where(Copy.fetched_at.is_not(None), Channel.deleted_at.is_(None))
+        .group_by(Channel.id, Channel.name)
+        .order_by(size.desc(), Channel.id)
+    )
+    return [Part(name, int(count), int(total)) for name, count, total in session.execute(query.limit(limit))]
 
 
 # --- jobs -----------------------------------------------------------------------------------------------------------

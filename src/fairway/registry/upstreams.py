@@ -27,7 +27,7 @@ from fairway.db.models import (
 )
 from fairway.errors import Invalid, NotFound, RateLimited
 from fairway.queue import jobs
-from fairway.registry import access, audit, index, listed, sweep, theirs
+from fairway.registry import access, audit, copies, index, listed, theirs
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.remote.addresses import Location
@@ -283,7 +283,7 @@ def drop(session: Session, channel_id: int, *, now: int) -> None:
         )
         session.execute(delete(UpstreamName).where(UpstreamName.subdir_id == place.id))
         session.execute(delete(UpstreamSubdir).where(UpstreamSubdir.subdir_id == place.id))
-        forget_copies(session, place.id, now=now)
+        copies.forget(session, place.id, now=now)
         place.upstream = False
         place.changed += 1
         session.flush()
@@ -304,14 +304,6 @@ def forget_packages(session: Session, channel_id: int) -> None:
     for package in shared:
         package.remote = 0
         listed.again(session, package)
-
-
-def forget_copies(session: Session, subdir_id: int, *, now: int) -> None:
-    """Let the files go that were fetched for a subdir, but for bytes that others have too."""
-    hashes = set(session.scalars(select(Copy.sha256).where(Copy.subdir_id == subdir_id, Copy.fetched_at.is_not(None))))
-    session.execute(delete(Copy).where(Copy.subdir_id == subdir_id))
-    session.flush()
-    sweep.retire_unused(session, hashes, now=now)
 
 
 def show(session: Session, actor: Actor, channel: str) -> UpstreamView | None:

@@ -248,7 +248,10 @@ def changed(session: Session, places: Sequence[Subdir], artifacts: Sequence[Arti
         place.changed += 1
     session.flush()
     for package_id in sorted({artifact.package_id for artifact in artifacts}):
-        listed.again(session, session.get_one(Package, package_id))
+        package = session.get_one(Package, package_id)
+        if not package.live:
+            package.summary = ""  # it was ours
+        listed.again(session, package)
     channels = {artifact.channel_id for artifact in artifacts}
     session.execute(update(Channel).where(Channel.id.in_(channels)).values(updated_at=now))
     session.flush()

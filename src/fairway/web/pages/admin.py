@@ -299,10 +299,12 @@ def storage(request: Request, app: App, actor: Admin) -> Response:
         used = oversight.storage(session, actor)
         largest = oversight.largest_channels(session, actor, limit=LARGEST)
         owners = oversight.largest_owners(session, actor, limit=LARGEST)
+        copies = oversight.largest_copies(session, actor, limit=LARGEST)
     return page(
         request,
         "admin/storage.html",
         used=used,
+        copies=copies,
         channels=largest,
         owners=owners,
         disk=disk_of(app),
