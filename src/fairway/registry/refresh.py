@@ -68,6 +68,10 @@ class Done:
     errors: dict[str, str] = field(default_factory=dict)
 
 
+class Superseded(Exception):
+    """This refresh is of an upstream that the channel has no more, or not so."""
+
+
 @dataclass(slots=True)
 class Refresh:
     """One refresh of one channel. `now` and `monotonic` are clocks: ms since 1970, and seconds for pauses between lines of
@@ -81,9 +85,24 @@ class Refresh:
     choice: Choice | None = None
     done: Done = field(default_factory=Done)
     _told: float = 0.0
+    _begun: tuple[int, object] | None = None
 
     def run(self, subdirs: Sequence[str] | None) -> Done:
-        """All subdirs, those named or those it has. One that fails keeps what it had and stops no other."""
+        """All subdirs, those named or those it has. One that fails keeps what it had and stops no other; when the channel
+        gets another upstream, or none, or wants other records of it, this ends: whoever did that has asked for another.
+        """
+        try:
+            self._run(subdirs)
+        except Superseded:
+            log.info("upstream.superseded", channel=self.channel_id)
+        return self.done
+
+    def _run(self, subdirs: Sequence[str] | None) -> None:
+        with self.database.read() as session:
+            row = session.get(Upstream, self.channel_id)
+            if row is None or row.url != self.upstream.url:
+                raise Superseded
+            self._begun = row.created_at, row.wanted
         names = list(subdirs) if subdirs is not None else self._known()
         if self.choice is not None and not self.choice.everything:
             self._chosen(names, self.choice)
@@ -94,7 +113,6 @@ class Refresh:
         described.bring(self.database, self.upstream, self.channel_id, now=self.now())
         with self.database.write() as session:
             self._finish(session)
-        return self.done
 
     @contextmanager
     def _noted(self, name: str) -> Iterator[None]:
@@ -154,6 +172,7 @@ class Refresh:
         changed, gone = self._compare(place, reading)
         self._tell("records", name, 0, len(changed))
         read, dropped = 0, self.done.dropped
+        self.done.dropped += reading.dropped
         for some in gathered(reading.fetch(changed), NAMES_AT_ONCE):
             self._keep(place, name, reading, some)
             read += len(some)
@@ -166,6 +185,7 @@ class Refresh:
 
     def _place(self, name: str) -> int:
         with self.database.write() as session:
+            self._lock(session)
             values = {"channel_id": self.channel_id, "name": name, "changed": 0, "upstream": True}
             insert_missing(session, Subdir, values, key=["channel_id", "name"])
             place = session.scalars(select(Subdir.id).where(Subdir.channel_id == self.channel_id, Subdir.name == name))
@@ -227,8 +247,15 @@ class Refresh:
         self.done.records += sum(map(len, read.values()))
 
     def _lock(self, session: Session) -> None:
-        """The channel's row, as whoever publishes does: totals stay exact, and nobody waits for each other."""
+        """The channel's row, as whoever publishes does: totals stay exact, and nobody waits for each other.
+
+        Raises: Superseded. Whoever changes the upstream holds the same row: what was read of another server's channel, or
+        of one that is not wanted any more, is never written to this one.
+        """
         session.execute(select(Channel.id).where(Channel.id == self.channel_id).with_for_update(key_share=True))
+        row = session.get(Upstream, self.channel_id, populate_existing=True)
+        if row is None or (row.created_at, row.wanted) != self._begun:
+            raise Superseded
 
     # --- showing ---------------------------------------------------------------------------------------------------
 
@@ -314,6 +341,7 @@ class Refresh:
         fresh = dict(known)
         exports = self._exports(name, fresh)
         with self.database.write() as session:
+            self._lock(session)
             if exports is not None:
                 subdir = session.get_one(Subdir, place, with_for_update={"key_share": True})
                 subdir.changed += 1
@@ -338,6 +366,7 @@ class Refresh:
         self.done.errors[name] = error.detail
         log.warning("upstream.failed", channel=self.channel_id, subdir=name, error=error.detail)
         with self.database.write() as session:
+            self._lock(session)
             place = select(Subdir.id).where(Subdir.channel_id == self.channel_id, Subdir.name == name).scalar_subquery()
             values = {"checked_at": self.now(), "error": error.detail[:1_000]}
             session.execute(update(UpstreamSubdir).where(UpstreamSubdir.subdir_id == place).values(values))

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from fairway.conda import foreign
+from fairway.conda import foreign, text
 from fairway.conda import version as versions
 from fairway.conda.foreign import Found
 from fairway.conda.names import SUBDIR_NUMBERS
-from fairway.db.models import Package, ShardBytes, Subdir, Upstream, UpstreamName
+from fairway.db.models import Artifact, Package, Shard, ShardBytes, Subdir, Upstream, UpstreamName
 from fairway.registry import index, needs, sweep
+from fairway.registry.listed import SUMMARY_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ def newest_of(found: Iterable[Found]) -> Newest | None:
     record = newest[-1].record
     wanted: set[str] = set().union(*(needs.names_in(one.record) for one in newest))
     licence = record.get("license")
-    return Newest(record["version"], key, licence if isinstance(licence, str) else "", frozenset(wanted))
+    said = text.one_line(licence, SUMMARY_MAX) if isinstance(licence, str) else ""
+    return Newest(record["version"], key, said, frozenset(wanted))
 
 
 def merges(session: Session, channel_id: int) -> bool:
@@ -58,7 +60,13 @@ def settle(session: Session, channel_id: int, names: Sequence[str], *, now: int)
     """
     for some in sweep.batched(names):
         query = select(UpstreamName.subdir_id, UpstreamName.name).join(Subdir, Subdir.id == UpstreamName.subdir_id)
-        query = query.where(Subdir.channel_id == channel_id, UpstreamName.name.in_(some), ~UpstreamName.pending)
+        query = query.where(Subdir.channel_id == channel_id, UpstreamName.name.in_(some))
+        # What is pending may have been shown as it was before: it has to go at once, and not when a refresh is done, which
+        # an upstream can put off for ever. What never was shown is not begun with here.
+        shown = exists().where(
+            Shard.subdir_id == UpstreamName.subdir_id, Shard.name == UpstreamName.name, Shard.sha256.is_not(None)
+        )
+        query = query.where(or_(~UpstreamName.pending, shown))
         mine: dict[int, list[str]] = {}
         for subdir_id, name in session.execute(query):
             mine.setdefault(subdir_id, []).append(name)
@@ -116,7 +124,7 @@ def relist(
             .group_by(UpstreamName.name)
         )
         counts |= {name: int(total) for name, total in session.execute(count)}
-    fresh = [fresh_package(channel_id, name, now) for name in read if name not in known]
+    fresh = [fresh_package(channel_id, name, now) for name, found in read.items() if found and name not in known]
     session.add_all(fresh)
     session.flush()
     known |= {package.name: package for package in fresh}
@@ -124,6 +132,8 @@ def relist(
     exactly: dict[int, set[str]] = {}
     again: list[Package] = []
     for name, found in read.items():
+        if name not in known:
+            continue  # nothing of it can be used
         package = known[name]
         package.remote = counts.get(name, 0)
         if package.live and not merge:
@@ -151,3 +161,22 @@ def fresh_package(channel_id: int, name: str, now: int) -> Package:
         channel_id=channel_id, name=name, created_at=now, updated_at=0, live=0, remote=0, places=0, downloads=0,
         version="", version_key=b"", summary="", licence="",
     )  # fmt: skip
+
+
+def forget(session: Session, channel_id: int) -> None:
+    """Let go of the packages that only the upstream has, and list the others with what is ours again. One whose files
+    are all deleted stays: they may come back, and their names are never given to other bytes.
+    """
+    from fairway.registry import withdraw  # noqa: PLC0415 - which needs this
+
+    ours = exists().where(Artifact.package_id == Package.id)
+    theirs_alone = delete(Package).where(Package.channel_id == channel_id, Package.remote > 0, ~ours)
+    session.execute(theirs_alone, execution_options={"synchronize_session": False})
+    both = list(session.scalars(select(Package.id).where(Package.channel_id == channel_id, Package.remote > 0)))
+    session.execute(
+        update(Package).where(Package.channel_id == channel_id).values(remote=0),
+        execution_options={"synchronize_session": False},
+    )
+    session.expire_all()
+    for package_id in both:
+        withdraw.refresh_package(session, package_id)

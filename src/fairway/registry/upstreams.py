@@ -13,10 +13,20 @@ from sqlalchemy.orm import Session
 
 from fairway.conda.choice import Choice
 from fairway.conda.names import KNOWN_SUBDIRS
-from fairway.db.models import Channel, Copy, Package, Shard, ShardBytes, Subdir, Upstream, UpstreamName, UpstreamSubdir
+from fairway.db.models import (
+    Channel,
+    Copy,
+    Package,
+    Shard,
+    ShardBytes,
+    Subdir,
+    Upstream,
+    UpstreamName,
+    UpstreamSubdir,
+)
 from fairway.errors import Invalid, NotFound, RateLimited
 from fairway.queue import jobs
-from fairway.registry import access, audit, index, sweep, theirs
+from fairway.registry import access, audit, copies, index, theirs
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.remote.addresses import Location
@@ -184,6 +194,7 @@ def attach(
     Invalid.
     """
     home = access.channel_for(session, actor, Action.MANAGE, channel)
+    hold(session, home.id)
     settings = checked(settings)
     row = session.get(Upstream, home.id, with_for_update=True)
     before = None if row is None else row.url
@@ -239,6 +250,7 @@ def detach(session: Session, actor: Actor, channel: str, *, now: int) -> None:
     with the next sweep. Raises as access.require does for MANAGE; NotFound: it has none.
     """
     home = access.channel_for(session, actor, Action.MANAGE, channel)
+    hold(session, home.id)
     row = session.get(Upstream, home.id, with_for_update=True)
     if row is None:
         raise NotFound(f"The channel {home.name} has no upstream.")
@@ -259,25 +271,21 @@ def detach(session: Session, actor: Actor, channel: str, *, now: int) -> None:
         )
         session.execute(delete(UpstreamName).where(UpstreamName.subdir_id == place.id))
         session.execute(delete(UpstreamSubdir).where(UpstreamSubdir.subdir_id == place.id))
-        forget_copies(session, place.id, now=now)
+        copies.forget(session, place.id, now=now)
         place.upstream = False
         place.changed += 1
         session.flush()
         index.write_shards(session, place.id, place.changed, names, now=now)
-    session.execute(delete(Package).where(Package.channel_id == home.id, Package.live == 0, Package.remote > 0))
-    session.execute(update(Package).where(Package.channel_id == home.id).values(remote=0))
+    theirs.forget(session, home.id)
     count = select(func.count()).where(Package.channel_id == home.id, Package.shown).scalar_subquery()
     session.execute(update(Channel).where(Channel.id == home.id).values(packages=count, updated_at=now))
     session.delete(row)
     session.flush()
 
 
-def forget_copies(session: Session, subdir_id: int, *, now: int) -> None:
-    """Let the files go that were fetched for a subdir, but for bytes that others have too."""
-    hashes = set(session.scalars(select(Copy.sha256).where(Copy.subdir_id == subdir_id, Copy.fetched_at.is_not(None))))
-    session.execute(delete(Copy).where(Copy.subdir_id == subdir_id))
-    session.flush()
-    sweep.retire_unused(session, hashes, now=now)
+def hold(session: Session, channel_id: int) -> None:
+    """The channel's row before any other, as whoever publishes and whoever refreshes has it."""
+    session.execute(select(Channel.id).where(Channel.id == channel_id).with_for_update(key_share=True))
 
 
 def show(session: Session, actor: Actor, channel: str) -> UpstreamView | None:
@@ -366,11 +374,15 @@ def next_after(row: Upstream, *, now: int, chance: Callable[[], float] = random.
     return now + int(1_000 * seconds * (1 + JITTER * (2 * chance() - 1)))
 
 
-def plan(session: Session, channel_id: int, *, now: int, died: bool) -> int | None:
-    """When an upstream is looked at again (ms), after a refresh that ended or `died`; none if it is no more."""
+def plan(session: Session, channel_id: int, *, now: int, died: bool, due: int | None = None) -> int | None:
+    """When an upstream is looked at again (ms), after a refresh that ended or `died`; none if it is no more. Who has asked
+    for another since, when it was `due`, is not made to wait.
+    """
     row = session.get(Upstream, channel_id, with_for_update=True)
     if row is None:
         return None
+    if due is not None and row.next_at != due:
+        return row.next_at
     if died:
         row.failures += 1
         row.progress = None
@@ -402,6 +414,11 @@ def fetched(session: Session, channel_id: int, *, failed: int, error: str | None
         if failed and row.error is None:
             row.error = f"{failed} files could not be fetched: {error}"
             row.failures += 1
+
+
+def due_at(session: Session, channel_id: int) -> int | None:
+    """When a refresh was to begin (ms)."""
+    return session.scalar(select(Upstream.next_at).where(Upstream.channel_id == channel_id))
 
 
 def channels_with(session: Session) -> Sequence[int]:

@@ -113,7 +113,13 @@ def downgrade() -> None:
     # names that only an upstream had are in no other table that stays, but among the packages and the shards
     theirs = "SELECT 1 FROM upstream_names u WHERE u.subdir_id = shards.subdir_id AND u.name = shards.name"
     op.execute(f"UPDATE shards SET due = true WHERE EXISTS ({theirs})")  # noqa: S608 - our own words
-    op.execute("DELETE FROM packages WHERE remote > 0 AND live = 0")
+    # files of ours that were deleted may come back
+    ours = "SELECT 1 FROM artifacts a WHERE a.package_id = packages.id"
+    op.execute(f"DELETE FROM packages WHERE remote > 0 AND live = 0 AND NOT EXISTS ({ours})")  # noqa: S608 - as above
+    unlisted = sa.text(
+        "UPDATE packages SET version = '', version_key = :none, licence = '' WHERE remote > 0 AND live = 0"
+    )
+    op.execute(unlisted.bindparams(sa.bindparam("none", b"", sa.LargeBinary())))
     for name in ("copies", "upstream_names", "upstream_subdirs", "upstreams", "relations"):
         op.drop_table(name)
     op.drop_index("ix_packages_own", "packages")
