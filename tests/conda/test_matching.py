@@ -85,3 +85,15 @@ def test_what_cannot_be_read_is_neither_fit_nor_unfit():
 def test_a_series_is_made_of_whole_components(prefix, there):
     assert version.starts_with("1.2.3", prefix) is there
     assert version.starts_with("1!1.2.3", prefix) is False
+
+
+def test_what_would_take_for_ever_is_not_begun():
+    """All of them in well under the time that one of them took."""
+    for build in ("^(a+)+$", "^(a|a)*c$"):
+        assert matching.fits(f"tool * {build}") is None
+    test = matching.fits(f"tool * {'*a' * 20}*b")
+    assert test is not None
+    assert test("1.0", "a" * 64, 0) is False
+    assert matching.fits(f"tool {'(' * 490}1.0{')' * 490}") is None
+    test = matching.fits(f"tool {'(1|' * 200}1.0{')' * 200}")
+    assert test is None or test("3", "", 0) is False

@@ -292,6 +292,27 @@ def test_going_back_what_was_yanked_counts_as_deleted(empty):
         assert column(connection, "SELECT live FROM packages ORDER BY id") == [(1,), (0,)]
 
 
+def test_going_back_what_only_an_upstream_had_goes_and_what_is_ours_stays(empty):
+    migrate.upgrade(empty, "0002")
+    with empty.writer.begin() as connection:
+        for statement in OLD_ROWS[:6]:
+            connection.exec_driver_sql(in_words_of(connection, statement))
+    migrate.upgrade(empty)
+    with empty.writer.begin() as connection:
+        connection.execute(text("UPDATE packages SET remote = 3, version = '9' WHERE name = 'gone'"))
+        connection.execute(
+            text(
+                "INSERT INTO packages (id, channel_id, name, created_at, updated_at, live, remote, places, downloads, version,"
+                " version_key, summary, licence) SELECT 9, channel_id, 'theirs', 1, 1, 0, 3, 1, 0, '9', version_key, '', ''"
+                " FROM packages WHERE name = 'demo'"
+            )
+        )
+    migrate.downgrade(empty, "0004")
+    with empty.writer.connect() as connection:
+        assert column(connection, "SELECT id FROM artifacts ORDER BY id") == [(1,), (2,), (3,)]
+        assert column(connection, "SELECT name, version FROM packages ORDER BY id") == [("demo", "2"), ("gone", "")]
+
+
 def test_subdirs_keep_the_numbers_the_migration_gave_them():
     module = import_module("fairway.db.migrations.versions.0003_what_pages_need")
     assert {name: number for number, name in enumerate(module.SUBDIRS)}.items() <= SUBDIR_NUMBERS.items()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 
+import msgspec
 import pytest
 from backports import zstd
 
@@ -206,4 +208,96 @@ def test_a_missing_platform_keeps_what_was_there(site, upstream):
     upstream.fault("/up/noarch/*", bad.status(404))
     done = run(site.app, view.channel_id)
     assert "served on" in done.errors["noarch"]
+    assert everything(site) == before
+
+
+def publish_shard(upstream, name, document, **info):
+    """The one shard of noarch, whatever it holds."""
+    shard = zstd.compress(msgspec.msgpack.encode(document))
+    digest = hashlib.sha256(shard).digest()
+    said = {"subdir": "noarch", "base_url": "", "shards_base_url": "./shards/", **info}
+    upstream.files[f"noarch/shards/{digest.hex()}.msgpack.zst"] = shard
+    upstream.files["noarch/repodata_shards.msgpack.zst"] = zstd.compress(
+        msgspec.msgpack.encode({"info": said, "shards": {name: digest}})
+    )
+
+
+def record_of(version="1.0", content=b"good", **more):
+    return {
+        "name": "tool", "version": version, "build": "0", "build_number": 0, "depends": [],
+        "sha256": hashlib.sha256(content).digest(), "size": len(content), **more,
+    }  # fmt: skip
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        nested(300),
+        {"a": b"x"},
+        {1: 2},
+        dt.datetime.now(dt.UTC),
+        msgspec.msgpack.Ext(5, b"x"),
+        "x" * 300_000,
+    ],
+    ids=["deep", "bytes", "numbers for keys", "a time", "something else", "endless"],
+)
+def test_a_record_that_cannot_be_written_stops_no_document(site, upstream, value):
+    """One of them would have stopped repodata.json, with what is ours in it, for ever."""
+    records = {"tool-1.0-0.conda": record_of(), "tool-2.0-0.conda": record_of("2.0", what=value)}
+    publish_shard(upstream, "tool", {"packages": {}, "packages.conda": records})
+    assert run(site.app, attach(site, upstream).channel_id).errors == {}
+    everything(site)
+    assert list(site.client.get("/lab/noarch/repodata.json").json()["packages.conda"]) == ["tool-1.0-0.conda"]
+    assert state(site).places[0].dropped == 1
+
+
+def test_a_record_of_a_flat_document_may_be_too_deep_as_well(site, upstream):
+    upstream.documents = ("json",)
+    good = upstream.add("good")
+    upstream.add("deep", what=nested(300))
+    upstream.publish()
+    assert run(site.app, attach(site, upstream).channel_id).errors == {}
+    assert list(site.client.get("/lab/noarch/repodata.json").json()["packages.conda"]) == [good]
+
+
+def test_a_file_has_one_content_in_whatever_sections_it_is(site, upstream):
+    twice = {"conda": {"tool-1.0-0": record_of(content=b"evil!"), "tool-2.0-0": record_of("2.0")}}
+    records = {"tool-1.0-0.conda": record_of(), "tool-2.0-0.conda": record_of("2.0")}
+    publish_shard(upstream, "tool", {"packages": {}, "packages.conda": records, "v3": twice})
+    run(site.app, attach(site, upstream).channel_id)
+    found = site.client.get("/lab/noarch/repodata.json").json()
+    assert set(found["packages.conda"]) == set(records)
+    assert set(found["v3"]["conda"]) == {"tool-2.0-0"}
+
+
+@pytest.mark.parametrize("where", ["base_url", "shards_base_url"])
+def test_an_address_that_is_none_is_said_in_a_sentence(site, upstream, where):
+    publish_shard(upstream, "tool", {"packages": {}, "packages.conda": {"tool-1.0-0.conda": record_of()}})
+    publish_shard(upstream, "tool", {"packages": {}, "packages.conda": {}}, **{where: "http://[x"})
+    done = run(site.app, attach(site, upstream).channel_id)
+    assert "an address that is none" in done.errors["noarch"]
+
+
+def test_a_record_whose_file_is_at_an_address_that_is_none_is_left_out(site, upstream):
+    records = {"tool-1.0-0.conda": record_of(), "tool-2.0-0.conda": record_of("2.0", url="http://[x")}
+    publish_shard(upstream, "tool", {"packages": {}, "packages.conda": records})
+    assert run(site.app, attach(site, upstream).channel_id).errors == {}
+    assert list(site.client.get("/lab/noarch/repodata.json").json()["packages.conda"]) == ["tool-1.0-0.conda"]
+
+
+def test_a_shard_that_unpacks_to_more_than_can_be_looked_at_changes_nothing(site, upstream):
+    upstream.add("old")
+    upstream.publish()
+    view = attach(site, upstream)
+    run(site.app, view.channel_id)
+    before = everything(site)
+    publish_shard(upstream, "tool", {"packages": {}, "packages.conda": {}, "x": b"0" * (80 << 20)})
+    assert "damaged" in run(site.app, view.channel_id).errors["noarch"]
     assert everything(site) == before

@@ -210,7 +210,14 @@ def test_storage_is_counted_by_channel_and_owner(full):
 def test_what_was_fetched_of_upstreams_is_counted_by_channel_and_once_on_the_store(full):
     with full.app.database.write() as session:
         first = session.scalars(select(Artifact)).first()
-        about = {"subdir_id": first.subdir_id, "name": "x", "md5": "", "indexed_at": 1, "gone_at": None, "claimed": None}
+        about = {
+            "subdir_id": first.subdir_id,
+            "name": "x",
+            "md5": "",
+            "indexed_at": 1,
+            "gone_at": None,
+            "claimed": None,
+        }
         session.add(Copy(filename="x-1-0.conda", sha256="0" * 64, size=5_000_000, fetched_at=1, **about))
         session.add(Copy(filename="x-2-0.conda", sha256="1" * 64, size=9_000_000, fetched_at=None, **about))
         session.add(Copy(filename="x-3-0.conda", sha256=first.sha256, size=first.size, fetched_at=1, **about))

@@ -14,20 +14,22 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 import orjson
 
 from fairway.conda import shards
-from fairway.conda.names import CONDA, TAR_BZ2, Filename
+from fairway.conda.names import CONDA, TAR_BZ2, Filename, PackageName
 from fairway.conda.record import LAST_MILLISECOND, MAX_DEPENDENCIES, MAX_RECORD, Section
 from fairway.conda.repodata import V3 as V3_SECTIONS
 from fairway.conda.repodata import key_of
 from fairway.conda.text import one_line
-from fairway.errors import FairwayError, Invalid
+from fairway.errors import FairwayError, Invalid, PackageRefused
 
 MAX_SIZE = 1 << 40  # bytes of a file
-MAX_NAME = 200
+MAX_SHARD = 32 << 20
+"""Bytes of a name's records, as JSON: whoever looks at the name reads all of them. The largest of real data has 0.5 MB."""
 HASHES = {"sha256": 32, "md5": 16, "legacy_bz2_md5": 16}
 # where a file is, and what would have to be beside it: ours to say
 NOT_TAKEN = ("url", "fn", "channel", "attestations_sha256", "base_url")
@@ -58,19 +60,25 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A shard index (CEP 16): the SHA-256 of each name's shard, and where shards and files are, relative to it."""
+    """A shard index (CEP 16): the SHA-256 of each name's shard, and where shards and files are, relative to it. `dropped`
+    names are no package's.
+    """
 
     shards: Mapping[str, bytes]
     base_url: str
     shards_base_url: str
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """A repodata.json, by package names. `base_url` is relative to it, or empty."""
+    """A repodata.json, by package names. `base_url` is relative to it, or empty. `dropped` records are of names that are
+    no package's.
+    """
 
     names: Mapping[str, Sequence[Written]]
     base_url: str
+    dropped: int = 0
 
 
 class _Info(msgspec.Struct, frozen=True):
@@ -129,10 +137,9 @@ def shard_index(data: bytes, subdir: str) -> Index:
     _same_subdir(index.info, subdir)
     if any(len(digest) != 32 for digest in index.shards.values()):
         raise _invalid("its shard index has hashes that are none")
+    named = {name: digest for name, digest in index.shards.items() if is_name(name)}
     return Index(
-        {name: digest for name, digest in index.shards.items() if 0 < len(name) <= MAX_NAME},
-        index.info.base_url or "",
-        index.info.shards_base_url or "",
+        named, index.info.base_url or "", index.info.shards_base_url or "", dropped=len(index.shards) - len(named)
     )
 
 
@@ -164,9 +171,19 @@ def flat(data: bytes | bytearray | memoryview, subdir: str) -> Flat:
     for section, records in sections:
         number = int(section)
         for key, raw in records.items():
-            # the name is checked when the record is read
+            # the rest of it is checked when the record is read
             names.setdefault(key.rsplit("-", 2)[0], []).append(Written(number, key, raw))
-    return Flat(names, (found.info.base_url if found.info else None) or "")
+    dropped = sum(len(names.pop(name)) for name in [name for name in names if not is_name(name)])
+    return Flat(names, (found.info.base_url if found.info else None) or "", dropped)
+
+
+def is_name(text: str) -> bool:
+    """Whether a package can be called that. Not even a row is made of anything else."""
+    try:
+        PackageName.parse(text)
+    except PackageRefused:
+        return False
+    return True
 
 
 def digest(written: Iterable[Written]) -> bytes:
@@ -232,15 +249,27 @@ def _run_exports(raw: bytes) -> dict[str, list[str]]:
 def records(name: str, subdir: str, written: Iterable[Written]) -> tuple[list[Found], int]:
     """The records of a package name in the order of a shard, and how many were dropped."""
     found: dict[tuple[int, str], Found] = {}
-    dropped = 0
+    hashes: dict[str, bytes] = {}
+    dropped = size = 0
     for one in written:
         try:
             record = _record(name, subdir, one)
+            # Also whether it can be written: JSON may be deeper when read, and a shard may hold what JSON cannot. One such
+            # record would stop every repodata.json of its subdir for ever.
+            length = 0 if record is None else len(as_json(record.record))
         except (FairwayError, ValueError, TypeError, RecursionError):
             record = None
-        if record is None or (record.section, record.filename) in found:
+        if (
+            record is None
+            or length > MAX_RECORD * 4
+            or size + length > MAX_SHARD
+            or (record.section, record.filename) in found
+            # a file may be in two sections, with one content
+            or hashes.setdefault(record.filename, record.sha256) != record.sha256
+        ):
             dropped += 1
         else:
+            size += length
             found[record.section, record.filename] = record
     return [found[place] for place in sorted(found)], dropped
 
@@ -248,12 +277,8 @@ def records(name: str, subdir: str, written: Iterable[Written]) -> tuple[list[Fo
 def _record(name: str, subdir: str, written: Written) -> Found | None:
     """None for one that cannot be taken."""
     section, key, data = written
-    if isinstance(data, dict):
-        record, size = data, 0
-    else:
-        raw = bytes(data)
-        record, size = orjson.loads(raw), len(raw)
-    if not isinstance(record, dict) or size > MAX_RECORD * 4:
+    record = data if isinstance(data, dict) else orjson.loads(bytes(data))
+    if not isinstance(record, dict):
         return None
     extension = Section(section).extension
     filename = key + extension if section in (Section.V3_CONDA, Section.V3_TAR_BZ2) else key
@@ -283,6 +308,8 @@ def _record(name: str, subdir: str, written: Written) -> Found | None:
     if seen is not None and (type(seen) is not int or not 0 < seen <= LAST_MILLISECOND):
         del record["indexed_timestamp"]
     url = record.get("url")
+    if isinstance(url, str):
+        urlsplit(url)  # raises for what cannot be joined to another
     for kind in NOT_TAKEN:
         record.pop(kind, None)
     return Found(section, filename, record, url if isinstance(url, str) and url else None)
@@ -315,8 +342,9 @@ def decode(data: bytes) -> list[Found]:
 
 
 def as_json(record: Mapping[str, Any]) -> bytes:
-    """A record of a shard as it stands in repodata.json."""
-    return orjson.dumps({key: value.hex() if isinstance(value, bytes) else value for key, value in record.items()})
+    """A record of a shard as it stands in repodata.json. Raises: TypeError: it has what JSON has not."""
+    plain = {key: value.hex() if isinstance(value, bytes) else value for key, value in record.items()}
+    return orjson.dumps(plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
 
 
 def _same_subdir(info: _Info | None, subdir: str) -> None:

@@ -1,10 +1,12 @@
 """Does a version satisfy a match spec? For pages that say which one a dependency would get; a solver asks its own code.
 
-Reads what `spec.parse` reads. Where a text is of a shape that conda clients read differently, it says what rattler does.
+Reads what `spec.parse` reads, but for builds that are regular expressions. Where a text is of a shape that conda clients
+read differently, it says what rattler does.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import operator
 import re
 from collections.abc import Callable
@@ -34,7 +36,11 @@ def fits(text: str) -> Callable[[str, str, int], bool] | None:
     try:
         wanted = spec.parse(text)
         of_version = versions(wanted.version) if wanted.version is not None else None
-    except PackageRefused:
+    except (PackageRefused, RecursionError):
+        return None
+    if wanted.build is not None and wanted.build.startswith("^"):
+        # A regular expression of a stranger's can take for ever, and nobody is answered meanwhile: Python's matcher goes
+        # back again and again, and gives the interpreter to nobody. The clients' does not, so they may try it.
         return None
     of_build = builds(wanted.build) if wanted.build is not None else None
     of_number = numbers(wanted.build_number) if wanted.build_number is not None else None
@@ -46,8 +52,8 @@ def fits(text: str) -> Callable[[str, str, int], bool] | None:
                 and (of_build is None or of_build(build))
                 and (of_number is None or of_number(build_number))
             )
-        except PackageRefused:
-            return False  # a version that no client can read
+        except (PackageRefused, RecursionError):
+            return False  # a version that no client can read, or more parentheses than anybody writes
 
     return test
 
@@ -107,9 +113,8 @@ def atom(written: str) -> Test:
 
 
 def builds(written: str) -> Test:
-    pattern = written[1:-1] if written.startswith("^") else ".*".join(map(re.escape, written.split("*")))
-    compiled = re.compile(pattern)
-    return lambda build: compiled.fullmatch(build) is not None
+    compiled = re.compile(fnmatch.translate(written))  # it never goes back, however many stars there are
+    return lambda build: compiled.match(build) is not None
 
 
 def numbers(written: str) -> Callable[[int], bool]:

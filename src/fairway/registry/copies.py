@@ -50,11 +50,12 @@ HERE = (
 )
 # only what clients see: a name that is hidden is not fetched either
 SHOWN = (
-    select(Subdir.id, UpstreamSubdir.base_url, UpstreamName.urls, ShardBytes.data)
+    select(Subdir.id, Upstream.created_at, UpstreamSubdir.base_url, UpstreamName.urls, ShardBytes.data)
     .join(Shard, Shard.subdir_id == Subdir.id)
     .join(ShardBytes, (ShardBytes.subdir_id == Shard.subdir_id) & (ShardBytes.sha256 == Shard.sha256))
     .join(UpstreamName, (UpstreamName.subdir_id == Shard.subdir_id) & (UpstreamName.name == Shard.name))
     .join(UpstreamSubdir, UpstreamSubdir.subdir_id == Subdir.id)
+    .join(Upstream, Upstream.channel_id == Subdir.channel_id)
     .where(
         Subdir.channel_id == bindparam("channel_id"),
         Subdir.name == bindparam("subdir"),
@@ -77,8 +78,8 @@ PAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A file of an upstream. `url` is where to fetch it, none if it is here. Hashes in lower-case hex (md5 "" if it is
-    not known), size in bytes, time in ms.
+    """A file of an upstream. `url` is where to fetch it, none if it is here, and `since` the time since when the channel has
+    that upstream. Hashes in lower-case hex (md5 "" if it is not known), size in bytes, times in ms.
     """
 
     channel_id: int
@@ -90,6 +91,7 @@ class Offer:
     size: int
     indexed_at: int
     url: str | None
+    since: int = 0
 
 
 def here(reads: Reads, channel_id: int, subdir: str, filename: str) -> Offer | None:
@@ -103,13 +105,13 @@ def here(reads: Reads, channel_id: int, subdir: str, filename: str) -> Offer | N
 def offered(reads: Reads, channel_id: int, subdir: str, filename: str) -> Offer | None:
     """A file that is in the index, and has to be fetched."""
     name = filename.rsplit("-", 2)[0]
-    for subdir_id, base_url, urls, data in reads.execute(
+    for subdir_id, since, base_url, urls, data in reads.execute(
         SHOWN, {"channel_id": channel_id, "subdir": subdir, "name": name}
     ):
         others = orjson.loads(urls) if isinstance(urls, bytes) else urls or {}
         for one in foreign.decode(data):
             if one.filename == filename:
-                return offer_of(channel_id, subdir_id, name, base_url, others, one)
+                return offer_of(channel_id, subdir_id, name, base_url, others, one, since=since)
     return None
 
 
@@ -117,12 +119,13 @@ def missing(database: Database, channel_id: int) -> Iterator[Offer]:
     """The files of an upstream that are in the index and have not been fetched, the newest of a name last."""
     with database.read() as session:
         places = session.execute(
-            select(Subdir.id, UpstreamSubdir.base_url)
+            select(Subdir.id, Upstream.created_at, UpstreamSubdir.base_url)
             .join(UpstreamSubdir, UpstreamSubdir.subdir_id == Subdir.id)
+            .join(Upstream, Upstream.channel_id == Subdir.channel_id)
             .where(Subdir.channel_id == channel_id)
             .order_by(Subdir.id)
         ).all()
-    for subdir_id, base_url in places:
+    for subdir_id, since, base_url in places:
         after = ""
         while True:
             with database.read() as session:
@@ -141,7 +144,7 @@ def missing(database: Database, channel_id: int) -> Iterator[Offer]:
             for name, urls, data in rows:
                 for one in foreign.decode(data):
                     if one.filename not in have:
-                        yield offer_of(channel_id, subdir_id, name, base_url, urls or {}, one)
+                        yield offer_of(channel_id, subdir_id, name, base_url, urls or {}, one, since=since)
             after = rows[-1].name
 
 
@@ -156,7 +159,9 @@ def count_missing(database: Database, channel_id: int) -> int:
         return max(0, int(records) - (session.scalar(fetched) or 0))
 
 
-def offer_of(channel_id: int, subdir_id: int, name: str, base_url: str, urls: Mapping[str, str], one: Found) -> Offer:
+def offer_of(
+    channel_id: int, subdir_id: int, name: str, base_url: str, urls: Mapping[str, str], one: Found, *, since: int
+) -> Offer:
     md5 = one.record.get("md5")
     return Offer(
         channel_id=channel_id,
@@ -168,6 +173,7 @@ def offer_of(channel_id: int, subdir_id: int, name: str, base_url: str, urls: Ma
         size=one.record["size"],
         indexed_at=one.record.get("indexed_timestamp") or 0,
         url=urljoin(base_url, urls.get(one.filename) or one.filename),
+        since=since,
     )
 
 
@@ -177,8 +183,9 @@ def keep(database: Database, blobs: BlobStore, offer: Offer, staged: StagedFile,
     sweep.reclaim(database, [key.path])
     blobs.put_file(key, staged.path)
     with database.write() as session:
-        if session.get(Subdir, offer.subdir_id) is None:
-            return  # its channel went meanwhile: the bytes are swept as what nobody knows
+        since = select(Upstream.created_at).where(Upstream.channel_id == offer.channel_id)
+        if session.scalar(since.with_for_update(read=True, key_share=True)) != offer.since:
+            return  # its channel went meanwhile, or has another upstream: the bytes are swept as what nobody knows
         row = {
             "subdir_id": offer.subdir_id,
             "filename": offer.filename,

@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fairway.conda import foreign, version
+from fairway.conda import foreign, text, version
 from fairway.conda.foreign import Found
 from fairway.conda.names import SUBDIR_NUMBERS
 from fairway.db.models import ITS_RECORD, Artifact, Detail, Package, Record, ShardBytes, Subdir, Upstream, UpstreamName
@@ -70,7 +70,8 @@ def newest_of(found: Iterable[Found]) -> Newest | None:
     record = newest[-1].record
     wanted: set[str] = set().union(*(needs.names_in(one.record) for one in newest))
     licence = record.get("license")
-    return Newest(record["version"], key, licence if isinstance(licence, str) else "", frozenset(wanted))
+    said = text.one_line(licence, SUMMARY_MAX) if isinstance(licence, str) else ""
+    return Newest(record["version"], key, said, frozenset(wanted))
 
 
 def merges(session: Session, channel_id: int) -> bool:

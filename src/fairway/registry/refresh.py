@@ -67,8 +67,8 @@ class Done:
     errors: dict[str, str] = field(default_factory=dict)
 
 
-class Over(Exception):
-    """The channel has another upstream by now, or none, or another choice of it is wanted."""
+class Superseded(Exception):
+    """This refresh is of an upstream that the channel has no more, or not so."""
 
 
 @dataclass(slots=True)
@@ -84,25 +84,34 @@ class Refresh:
     choice: Choice | None = None
     done: Done = field(default_factory=Done)
     _told: float = 0.0
+    _begun: tuple[int, object] | None = None
 
     def run(self, subdirs: Sequence[str] | None) -> Done:
-        """All subdirs, those named or those it has. One that fails keeps what it had and stops no other. What is wanted
-        may change meanwhile: then this is over, and the refresh that was asked for with the change does the rest.
+        """All subdirs, those named or those it has. One that fails keeps what it had and stops no other; when the channel
+        gets another upstream, or none, or wants other records of it, this ends: whoever did that has asked for another.
         """
-        names = list(subdirs) if subdirs is not None else self._known()
         try:
-            if self.choice is not None and not self.choice.everything:
-                self._chosen(names, self.choice)
-            else:
-                for name in names:
-                    with self._noted(name), ExitStack() as stack:
-                        self._subdir(stack, name)
-            described.bring(self.database, self.upstream, self.channel_id, now=self.now())
-            with self.database.write() as session:
-                self._finish(session)
-        except Over:
-            log.info("upstream.over", channel=self.channel_id)
+            self._run(subdirs)
+        except Superseded:
+            log.info("upstream.superseded", channel=self.channel_id)
         return self.done
+
+    def _run(self, subdirs: Sequence[str] | None) -> None:
+        with self.database.read() as session:
+            row = session.get(Upstream, self.channel_id)
+            if row is None or row.url != self.upstream.url:
+                raise Superseded
+            self._begun = row.created_at, row.wanted
+        names = list(subdirs) if subdirs is not None else self._known()
+        if self.choice is not None and not self.choice.everything:
+            self._chosen(names, self.choice)
+        else:
+            for name in names:
+                with self._noted(name), ExitStack() as stack:
+                    self._subdir(stack, name)
+        described.bring(self.database, self.upstream, self.channel_id, now=self.now())
+        with self.database.write() as session:
+            self._finish(session)
 
     @contextmanager
     def _noted(self, name: str) -> Iterator[None]:
@@ -162,6 +171,7 @@ class Refresh:
         changed, gone = self._compare(place, reading)
         self._tell("records", name, 0, len(changed))
         read, dropped = 0, self.done.dropped
+        self.done.dropped += reading.dropped
         for some in gathered(reading.fetch(changed), NAMES_AT_ONCE):
             self._keep(place, name, reading, some)
             read += len(some)
@@ -236,17 +246,15 @@ class Refresh:
         self.done.records += sum(map(len, read.values()))
 
     def _lock(self, session: Session) -> None:
-        """The channel's row, as whoever publishes or changes its upstream does: totals stay exact, and nothing is written
-        of an upstream that has been taken away. Raises: Over.
+        """The channel's row, as whoever publishes does: totals stay exact, and nobody waits for each other.
+
+        Raises: Superseded. Whoever changes the upstream holds the same row: what was read of another server's channel, or
+        of one that is not wanted any more, is never written to this one.
         """
         session.execute(select(Channel.id).where(Channel.id == self.channel_id).with_for_update(key_share=True))
-        row = session.execute(
-            select(Upstream.url, Upstream.wanted).where(Upstream.channel_id == self.channel_id)
-        ).one_or_none()
-        if row is None or row.url != self.upstream.url:
-            raise Over
-        if self.choice != (None if row.wanted is None else Choice.parse(row.wanted)):
-            raise Over
+        row = session.get(Upstream, self.channel_id, populate_existing=True)
+        if row is None or (row.created_at, row.wanted) != self._begun:
+            raise Superseded
 
     # --- showing ---------------------------------------------------------------------------------------------------
 
@@ -357,6 +365,7 @@ class Refresh:
         self.done.errors[name] = error.detail
         log.warning("upstream.failed", channel=self.channel_id, subdir=name, error=error.detail)
         with self.database.write() as session:
+            self._lock(session)
             place = select(Subdir.id).where(Subdir.channel_id == self.channel_id, Subdir.name == name).scalar_subquery()
             values = {"checked_at": self.now(), "error": error.detail[:1_000]}
             session.execute(update(UpstreamSubdir).where(UpstreamSubdir.subdir_id == place).values(values))

@@ -27,6 +27,8 @@ from fairway.registry.relating import Placed
 BYTES_MOST = 4 << 20
 """How many bytes of shards are looked into for one page: of the largest of them only the newest version is said."""
 CHANNELS_MOST = 6
+TESTS_MOST = 100_000
+"""How many builds are held against a spec for one page, all specs together: about a second, in which nobody else is served."""
 OTHER = "other"
 
 
@@ -74,11 +76,14 @@ def suppliers(
         found, used = builds_of(session, channel_id, names, subdirs, most=room)
         builds |= found
         room -= used
-    return {
-        spec: Supplier(one.channel, one.kind, one.newest, fitting(spec, builds.get(name)))
-        for spec, name in specs.items()
-        if (one := having.get(name)) is not None
-    }
+    tests = TESTS_MOST
+    supplied: dict[str, Supplier] = {}
+    for spec, name in specs.items():
+        if (one := having.get(name)) is not None:
+            some = builds.get(name)
+            tests -= len(some or ())
+            supplied[spec] = Supplier(one.channel, one.kind, one.newest, fitting(spec, some if tests >= 0 else None))
+    return supplied
 
 
 def sought_in(platforms: Collection[str]) -> set[str]:

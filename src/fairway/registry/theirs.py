@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from fairway.conda.foreign import Found
-from fairway.db.models import Channel, Package, Subdir, UpstreamName
+from fairway.db.models import Artifact, Channel, Package, Shard, Subdir, UpstreamName
 from fairway.registry import index, listed, needs, sweep
 from fairway.registry.listed import Newest
 
@@ -23,7 +23,13 @@ def settle(session: Session, channel_id: int, names: Sequence[str], *, now: int)
     """
     for some in sweep.batched(names):
         query = select(UpstreamName.subdir_id, UpstreamName.name).join(Subdir, Subdir.id == UpstreamName.subdir_id)
-        query = query.where(Subdir.channel_id == channel_id, UpstreamName.name.in_(some), ~UpstreamName.pending)
+        query = query.where(Subdir.channel_id == channel_id, UpstreamName.name.in_(some))
+        # What is pending may have been shown as it was before: it has to go at once, and not when a refresh is done, which
+        # an upstream can put off for ever. What never was shown is not begun with here.
+        shown = exists().where(
+            Shard.subdir_id == UpstreamName.subdir_id, Shard.name == UpstreamName.name, Shard.sha256.is_not(None)
+        )
+        query = query.where(or_(~UpstreamName.pending, shown))
         mine: dict[int, list[str]] = {}
         for subdir_id, name in session.execute(query):
             mine.setdefault(subdir_id, []).append(name)
@@ -53,6 +59,8 @@ def relist(
     again: list[Package] = []
     shown = 0
     for name, found in read.items():
+        if name not in known:
+            continue  # nothing of it can be used
         package = known[name]
         shown -= package.shown
         package.remote = counts.get(name, 0)
@@ -92,13 +100,15 @@ def lost(package: Package, before: Iterable[Found], newest: Newest | None) -> bo
     return old.key == package.version_key and (newest.key < old.key or not old.needs <= newest.needs)
 
 
-def packages_of(session: Session, channel_id: int, names: Iterable[str], *, now: int) -> dict[str, Package]:
-    """The packages of these names, with a row for those that had none."""
+def packages_of(
+    session: Session, channel_id: int, read: Mapping[str, Sequence[Found]], *, now: int
+) -> dict[str, Package]:
+    """The packages of these names, with a row for those that had none and have records."""
     known: dict[str, Package] = {}
-    for some in sweep.batched(names):
+    for some in sweep.batched(read):
         rows = select(Package).where(Package.channel_id == channel_id, Package.name.in_(some))
         known |= {package.name: package for package in session.scalars(rows)}
-    fresh = [fresh_package(channel_id, name, now) for name in names if name not in known]
+    fresh = [fresh_package(channel_id, name, now) for name, found in read.items() if found and name not in known]
     session.add_all(fresh)
     session.flush()
     return known | {package.name: package for package in fresh}
@@ -123,3 +133,17 @@ def fresh_package(channel_id: int, name: str, now: int) -> Package:
         channel_id=channel_id, name=name, created_at=now, updated_at=0, live=0, remote=0, places=0, downloads=0,
         version="", version_key=b"", summary="", licence="",
     )  # fmt: skip
+
+
+def forget(session: Session, channel_id: int) -> None:
+    """Let go of the packages that only the upstream has, and list the others with what is ours again. One whose files
+    are all deleted stays: they may come back, and their names are never given to other bytes.
+    """
+    ours = exists().where(Artifact.package_id == Package.id)
+    mine = Package.channel_id == channel_id
+    session.execute(delete(Package).where(mine, ~ours), execution_options={"synchronize_session": False})
+    session.flush()
+    session.expire_all()
+    for package in session.scalars(select(Package).where(mine, Package.remote > 0)).all():
+        package.remote = 0
+        listed.again(session, package)

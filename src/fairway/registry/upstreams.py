@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 from fairway.conda.choice import Choice
 from fairway.conda.names import KNOWN_SUBDIRS
 from fairway.db.models import (
-    Artifact,
     Channel,
     Copy,
     Package,
@@ -195,8 +194,8 @@ def attach(
     Invalid.
     """
     home = access.channel_for(session, actor, Action.MANAGE, channel)
-    settings = checked(settings)
     hold(session, home.id)
+    settings = checked(settings)
     row = session.get(Upstream, home.id, with_for_update=True)
     before = None if row is None else row.url
     if row is not None and row.url != settings.url:
@@ -288,22 +287,11 @@ def drop(session: Session, channel_id: int, *, now: int) -> None:
         place.changed += 1
         session.flush()
         index.write_shards(session, place.id, place.changed, names, now=now)
-    forget_packages(session, channel_id)
+    theirs.forget(session, channel_id)
     count = select(func.count()).where(Package.channel_id == channel_id, Package.shown).scalar_subquery()
     session.execute(update(Channel).where(Channel.id == channel_id).values(packages=count, updated_at=now))
     session.execute(delete(Upstream).where(Upstream.channel_id == channel_id))
     session.flush()
-
-
-def forget_packages(session: Session, channel_id: int) -> None:
-    """Let packages go that were nobody's but the upstream's, and list the others as what they are without it."""
-    ours = exists().where(Artifact.package_id == Package.id)  # deleted ones among them, which may come back
-    mine = Package.channel_id == channel_id
-    session.execute(delete(Package).where(mine, ~ours))
-    shared = list(session.scalars(select(Package).where(mine, Package.remote > 0)))
-    for package in shared:
-        package.remote = 0
-        listed.again(session, package)
 
 
 def show(session: Session, actor: Actor, channel: str) -> UpstreamView | None:
@@ -396,11 +384,15 @@ def next_after(row: Upstream, *, now: int, chance: Callable[[], float] = random.
     return now + int(1_000 * seconds * (1 + JITTER * (2 * chance() - 1)))
 
 
-def plan(session: Session, channel_id: int, *, now: int, died: bool) -> int | None:
-    """When an upstream is looked at again (ms), after a refresh that ended or `died`; none if it is no more."""
+def plan(session: Session, channel_id: int, *, now: int, died: bool, due: int | None = None) -> int | None:
+    """When an upstream is looked at again (ms), after a refresh that ended or `died`; none if it is no more. Who has asked
+    for another since, when it was `due`, is not made to wait.
+    """
     row = session.get(Upstream, channel_id, with_for_update=True)
     if row is None:
         return None
+    if due is not None and row.next_at != due:
+        return row.next_at
     if died:
         row.failures += 1
         row.progress = None
@@ -439,6 +431,11 @@ def fetched(session: Session, channel_id: int, *, failed: int, error: str | None
         if failed and row.error is None:
             row.error = f"{failed} files could not be fetched: {error}"
             row.failures += 1
+
+
+def due_at(session: Session, channel_id: int) -> int | None:
+    """When a refresh was to begin (ms)."""
+    return session.scalar(select(Upstream.next_at).where(Upstream.channel_id == channel_id))
 
 
 def channels_with(session: Session) -> Sequence[int]:

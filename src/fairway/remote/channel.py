@@ -22,7 +22,7 @@ import msgspec
 
 from fairway.conda import foreign
 from fairway.conda.foreign import About, Written
-from fairway.errors import Invalid, RemoteError, RemoteMissing
+from fairway.errors import Invalid, RemoteError, RemoteMissing, RemoteWrong
 from fairway.remote.client import Client, Validators, Wish
 from fairway.remote.credentials import Credential
 
@@ -31,8 +31,12 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-INDEX_LIMIT, SHARD_LIMIT = 128 << 20, 64 << 20  # bytes over the wire
-UNPACKED_LIMIT = 512 << 20  # of a shard index or a shard
+INDEX_LIMIT, SHARD_LIMIT = (
+    128 << 20,
+    16 << 20,
+)  # bytes over the wire; of shards, as many are in memory as are asked for at once
+UNPACKED_LIMIT = 512 << 20  # of a shard index
+SHARD_UNPACKED = 2 * foreign.MAX_SHARD
 FLAT_LIMIT = 3 << 30  # of a repodata.json: today's largest is 0.4 GB
 FLAT_SECONDS = 1_800.0
 PIECE = 1 << 20
@@ -59,7 +63,8 @@ Known = Mapping[str, Validators]
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What a subdir has now. `sources` maps each name to a hash that changes with its records; `fetch` brings the
-    records of some of them, in any order. `base_url` is where files are, with a slash at its end.
+    records of some of them, in any order. `base_url` is where files are, with a slash at its end; `dropped` is what was
+    left out already.
     """
 
     kind: Kind
@@ -67,6 +72,7 @@ class Reading:
     base_url: str
     sources: Mapping[str, bytes]
     fetch: Callable[[Sequence[str]], Iterator[tuple[str, list[Written]]]]
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +156,14 @@ class Upstream:
                 wishes, credential=self.credential, limit=SHARD_LIMIT, at_once=AT_ONCE, over=self.over
             )
             for wish, data in found:
+                if isinstance(data, RemoteMissing):
+                    # the index that names it is there: this is no platform that the upstream has not
+                    raise RemoteWrong(data.detail, code=data.code)
                 if isinstance(data, RemoteError):
                     raise data
-                yield wish.key, foreign.shard(unpacked(data, f"the shard of {wish.key}"))
+                yield wish.key, foreign.shard(unpacked(data, f"shard of {wish.key}", SHARD_UNPACKED))
 
-        return Reading(kind, got.validators, folder(where, index.base_url), index.shards, fetch)
+        return Reading(kind, got.validators, folder(where, index.base_url), index.shards, fetch, index.dropped)
 
     # --- flat ------------------------------------------------------------------------------------------------------
 
@@ -170,7 +179,7 @@ class Upstream:
             for name in names:
                 yield name, list(flat.names[name])
 
-        return Reading(kind, fresh, folder(self.subdir(subdir), flat.base_url), sources, fetch)
+        return Reading(kind, fresh, folder(self.subdir(subdir), flat.base_url), sources, fetch, flat.dropped)
 
     def _document(
         self, stack: ExitStack, subdir: str, document: str, validators: Validators | None
@@ -200,16 +209,21 @@ class Upstream:
 
 
 def folder(where: str, relative: str) -> str:
-    """An address of an index, resolved, with the slash at its end that makes it a folder."""
-    address = urljoin(where, relative)
+    """An address of an index, resolved, with the slash at its end that makes it a folder. Raises: Invalid."""
+    try:
+        address = urljoin(where, relative)
+    except ValueError:
+        raise Invalid(
+            "The upstream's index says that its files are at an address that is none.", code="upstream_invalid"
+        ) from None
     return address if address.endswith("/") else address + "/"
 
 
-def unpacked(data: bytes, what: str) -> bytes:
+def unpacked(data: bytes, what: str, limit: int = UNPACKED_LIMIT) -> bytes:
     """One zstd frame, bounded. Raises: Invalid, code `upstream_invalid`."""
     reader = zstd.ZstdDecompressor(options=BOUNDED)
     try:
-        plain = reader.decompress(data, UNPACKED_LIMIT)
+        plain = reader.decompress(data, limit)
     except zstd.ZstdError:
         raise broken(what) from None
     if not reader.eof:
