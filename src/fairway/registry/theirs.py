@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -19,6 +20,8 @@ from fairway.conda.names import SUBDIR_NUMBERS
 from fairway.db.models import Artifact, Package, Shard, ShardBytes, Subdir, Upstream, UpstreamName
 from fairway.registry import index, needs, sweep
 from fairway.registry.listed import SUMMARY_MAX
+
+SECONDS_MOST = 100_000_000_000  # as ms it was in 1973, as seconds it will be in 5138
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ def relist(
             again.append(package)
             continue
         package.places |= 1 << SUBDIR_NUMBERS[subdir]
-        package.updated_at = max(package.updated_at, *(one.record["indexed_timestamp"] for one in found))
+        package.updated_at = max(package.updated_at, *(made_at(one.record) for one in found))
         if newest.key >= package.version_key:
             package.version, package.version_key, package.licence = newest.version, newest.key, newest.licence
             exactly[package.id] = set(newest.needs)
@@ -154,6 +157,17 @@ def relist(
     for package in again:
         package.version, package.version_key, package.licence, package.places = "", b"", "", 0
         list_again(session, package)
+
+
+def made_at(record: Mapping[str, Any]) -> int:
+    """When a file of an upstream came to be (ms): when it was built, if its record says so and that was before we saw it;
+    else when it was first seen. Some builders write `timestamp` in seconds.
+    """
+    seen: int = record["indexed_timestamp"]
+    built = record.get("timestamp")
+    if type(built) is not int or built <= 0:
+        return seen
+    return min(seen, built * 1000 if built < SECONDS_MOST else built)
 
 
 def fresh_package(channel_id: int, name: str, now: int) -> Package:
