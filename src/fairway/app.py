@@ -51,6 +51,7 @@ log = structlog.get_logger("fairway.app")
 FLUSH_SECONDS = 5.0
 JOBS_SECONDS = 30.0
 SLOW_JOBS_SECONDS = 1.0  # somebody may be watching
+SLOW_JOBS = 3  # at once: a server elsewhere that drips must not keep all other upstreams waiting
 
 SETTINGS_FILE = "fairway.toml"
 SETUP_FILE = "setup-code"
@@ -226,7 +227,7 @@ class Fairway:
         build: Callable[[int], None] | None = None,
     ) -> None:
         """Begin what goes on in the background: the publisher, the counts, the jobs (`fairway.tasks` names them). `slow`
-        ones have a thread of their own. `build` writes the flat documents of a large subdir in another process.
+        ones have threads of their own. `build` writes the flat documents of a large subdir in another process.
         """
         removed = self.staging.clear_dead()
         if removed:
@@ -235,7 +236,9 @@ class Fairway:
         self.publisher.start(apart=build)
         run_jobs = partial(self._run_jobs, handlers, recurring)
         run_slow = partial(self._run_jobs, slow or {}, {}, SLOW_JOBS_SECONDS)
-        for name, target in (("counts", self._flush_counts), ("jobs", run_jobs), ("slow-jobs", run_slow)):
+        threads: list[tuple[str, Callable[[], None]]] = [("counts", self._flush_counts), ("jobs", run_jobs)]
+        threads += [("slow-jobs", run_slow)] * SLOW_JOBS
+        for name, target in threads:
             thread = threading.Thread(target=target, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)

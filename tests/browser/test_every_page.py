@@ -15,7 +15,18 @@ PRIVATE, PUBLIC, PACKAGE, LONG = (
     "/channels/polar-ocean-bench", "/channels/saltmarsh", "/channels/saltmarsh/packages/saltmarsh-core",
     "/channels/oddities/packages/a-package-whose-name-is-as-long-as-any-name-may-be-and-no-longer",
 )  # fmt: skip
-TABS = ("", "/versions", "/files", "/dependencies", "/dependents", "/contents", "/recipe", "/statistics", "/history")
+TABS = (
+    "",
+    "/needed",
+    "/versions",
+    "/files",
+    "/dependencies",
+    "/dependents",
+    "/contents",
+    "/recipe",
+    "/statistics",
+    "/history",
+)
 
 # What is answered, in the order of PEOPLE. Who is not signed in is led to the page that signs in.
 OPEN, SIGNED, READ = (200,) * 5, (200,) * 5, (401, 404, 200, 200, 200)
@@ -25,7 +36,7 @@ PAGES = (
         ("/", "/search", "/search?q=salt", "/search?q=nothing-like-this", "/docs/api", "/styleguide", PUBLIC, f"{PUBLIC}/readme",
          f"{PUBLIC}/statistics", f"{PUBLIC}/related", "/channels/polar-ocean/related", "/channels/oddities/related", "/channels/oddities", "/channels/oddities/readme", LONG, f"{LONG}/files",
          "/channels/oddities/packages/not-markup", "/channels/polar-ocean/packages/icefloe-testdata/contents",
-         "/channels/saltmarsh/packages/driver-imu-nine", "/channels/saltmarsh/packages/driver-imu-nine/versions",
+         f"{PACKAGE}?platform=osx-arm64&osx=14.0", "/channels/saltmarsh/packages/driver-imu-nine", "/channels/saltmarsh/packages/driver-imu-nine/versions",
          *(PACKAGE + tab for tab in TABS)),
         OPEN,
     )

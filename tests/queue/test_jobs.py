@@ -7,6 +7,7 @@ from sqlalchemy import select
 
 from fairway.db.models import Job
 from fairway.queue import jobs, worker
+from tests.support.waiting import eventually
 
 MINUTE = 60_000
 
@@ -158,3 +159,16 @@ def test_a_job_that_was_asked_for_while_it_ran_is_due_again(database, act):
     with database.write() as session:
         jobs.finish(session, again)
     assert waiting(database) == []
+
+
+def test_a_slow_job_keeps_no_other_slow_one_waiting(fairway):
+    """Else one upstream that drips would keep all others as old as they are."""
+    together = threading.Barrier(2, timeout=30)
+
+    def meet(_key):
+        together.wait()
+
+    for key in ("one", "two"):
+        enqueue(fairway.database, "refresh", key=key)
+    fairway.start({}, {}, {"refresh": meet})
+    eventually(lambda: waiting(fairway.database) == [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fairway.app import Fairway
+from fairway.cli import upstreams as cli
 from fairway.cli.upstreams import run
 from fairway.conda.choice import Choice
 from fairway.errors import Invalid
@@ -133,3 +134,32 @@ def test_fetching_goes_on_where_it_was_broken_off_and_says_what_failed(site, ups
 def test_a_choice_that_cannot_be_is_refused(wanted):
     with pytest.raises(Invalid, match="cannot be made"):
         Choice.parse(wanted)
+
+
+def test_a_mirror_stops_for_others_and_goes_on_behind_them(site, upstream, monkeypatch):
+    for number in range(40):
+        upstream.add(f"p{number:02}")
+    upstream.publish()
+    view = mirror(site, upstream)
+    monkeypatch.setattr(cli, "FETCH_SECONDS", 0.0)
+    with site.app.database.read() as session:
+        due = upstreams.due_at(session, view.channel_id)
+    run(site.app, view.channel_id, alone=False)
+    kept = state(site).kept_files
+    assert 0 < kept < 40
+    assert state(site).error is None
+    with site.app.database.write() as session:
+        again = upstreams.plan(session, view.channel_id, now=site.app.now(), died=False, due=due)
+    assert again is not None
+    assert again <= site.app.now()
+    run(site.app, view.channel_id)
+    assert state(site).kept_files == 40
+
+
+def test_reading_an_index_ends_when_others_have_waited_long_enough(site, upstream, monkeypatch):
+    upstream.add("tool")
+    upstream.publish()
+    view = mirror(site, upstream)
+    monkeypatch.setattr(cli, "TURN_SECONDS", 0.0)
+    assert "took too long" in run(site.app, view.channel_id, alone=False).errors["noarch"]
+    assert run(site.app, view.channel_id).errors == {}

@@ -352,3 +352,19 @@ def test_one_with_no_platform_at_all_says_so(site, upstream):
     view = attach(site, upstream)
     refresh(site, view)
     assert upstreams_of(site).error == "The upstream has none of the platforms that conda clients know."
+
+
+@pytest.mark.parametrize(
+    ("built", "shown"),
+    [(1_600_000_000_000, 1_600_000_000_000), (1_600_000_000, 1_600_000_000_000), (9e15, None), (-1, None), ("x", None)],
+)
+def test_a_package_is_as_old_as_its_youngest_file(site, upstream, built, shown):
+    """Not as the first look at the upstream, which would be the same for all of them."""
+    begun = site.app.now()
+    upstream.add("one", "1.0", timestamp=built if isinstance(built, str) else int(built))
+    upstream.add("one", "0.9", timestamp=1_500_000_000_000)
+    upstream.publish()
+    refresh(site, attach(site, upstream))
+    with site.app.database.read() as session:
+        at = session.scalar(select(Package.updated_at).where(Package.name == "one"))
+    assert at == shown if shown else at >= begun

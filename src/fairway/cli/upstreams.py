@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import typer
@@ -54,6 +56,8 @@ ESTIMATE_COLUMNS = (
     Column("bytes", lambda found: found.size),
 )
 TELL_SECONDS = 1.0
+# The server reads a few upstreams at a time, so that each has its turn however slow another is; what was read stays.
+TURN_SECONDS, FETCH_SECONDS = 3_600.0, 600.0
 
 Channel = Annotated[str, typer.Argument(help="The channel of this server")]
 Address = Annotated[str, typer.Argument(help="The upstream's address, or the name of a preset")]
@@ -179,7 +183,7 @@ def refresh(
                 channel_id = access.channel_for(session, CONSOLE, Action.REINDEX, channel).id
         if channel_id is None:
             raise typer.BadParameter("name the channel")
-        done = run(app, channel_id, flat=channel is not None)
+        done = run(app, channel_id, alone=channel is not None)
     print(
         f"{done.names} names changed, {done.gone} went, in {', '.join(done.subdirs) or 'no platform'}; "
         f"unchanged: {', '.join(done.unchanged) or 'none'}"
@@ -190,9 +194,9 @@ def refresh(
         raise typer.Exit(1)
 
 
-def run(app: Fairway, channel_id: int, *, flat: bool = True) -> Done:
-    """Refresh a channel, write the flat documents of what changed, unless the server does that, and fetch a mirror's
-    files.
+def run(app: Fairway, channel_id: int, *, alone: bool = True) -> Done:
+    """Refresh a channel, write the flat documents of what changed and fetch a mirror's files. Unless it is done `alone`, the
+    server writes the documents, and others wait for their turn.
     """
     try:
         with app.database.read() as session:
@@ -202,10 +206,12 @@ def run(app: Fairway, channel_id: int, *, flat: bool = True) -> Done:
         with app.database.write() as session:
             registry.failed(session, channel_id, error.detail, now=app.now())
         raise
+    until = math.inf if alone else time.monotonic() + TURN_SECONDS
+    upstream = replace(upstream, over=lambda: app.stopping or time.monotonic() > until)
     choice = None if view.wanted is None else Choice.parse(view.wanted)
     done = Refresh(app.database, upstream, channel_id, app.now, choice).run(subdirs)
     due: Sequence[int] = ()
-    if flat:
+    if alone:
         with app.database.read() as session:
             due = behind(session)
     for subdir_id in due:
@@ -214,13 +220,15 @@ def run(app: Fairway, channel_id: int, *, flat: bool = True) -> Done:
         except FairwayError as error:  # the server tries again
             print(error.detail, file=sys.stderr)
     if view.mode == "mirror":
-        fetch(app, channel_id, upstream)
+        fetch(app, channel_id, upstream, seconds=math.inf if alone else FETCH_SECONDS)
     return done
 
 
-def fetch(app: Fairway, channel_id: int, upstream: remote.Upstream) -> Fetched:
-    """Bring the files of a mirror that are not here yet; what has come is kept, however this ends."""
-    told = 0.0
+def fetch(app: Fairway, channel_id: int, upstream: remote.Upstream, *, seconds: float) -> Fetched:
+    """Bring the files of a mirror that are not here yet; what has come is kept, however this ends. After so many `seconds`
+    no other is begun, until all who wait have had their turn.
+    """
+    told, until = 0.0, time.monotonic() + seconds
 
     def tell(done: Fetched) -> None:
         nonlocal told
@@ -239,10 +247,13 @@ def fetch(app: Fairway, channel_id: int, upstream: remote.Upstream) -> Fetched:
         app.now,
         tell,
         over=lambda: app.stopping,
+        enough=lambda: time.monotonic() > until,
         room=app.room,
     ).run()
     with app.database.write() as session:
         registry.fetched(session, channel_id, failed=done.failed, error=done.error)
+        if done.more:
+            registry.go_on(session, channel_id, now=app.now())
     print(f"{done.files} files fetched, {done.size} bytes; {done.failed} failed")
     return done
 

@@ -85,7 +85,7 @@ def estimate(
     if not kept.everything:
         return Estimate(Extent.CHOSEN)
     reading = Kept(session, places, time.monotonic() + seconds)
-    wanted = choices.chosen(choice, reading.names(), reading.records)
+    wanted = choices.chosen(choice, reading.names(choice), reading.records)
     shares = tuple(share(name, wanted[name].values()) for name in places if name in wanted)
     return Estimate(Extent.PART if reading.over else Extent.WHOLE, shares)
 
@@ -109,9 +109,20 @@ class Kept:
     deadline: float
     over: bool = False
 
-    def names(self) -> list[str]:
+    def names(self, choice: Choice) -> list[str]:
+        """Those that may be wanted: a thousand patterns and a hundred thousand names take their time too."""
         query = select(UpstreamName.name).where(UpstreamName.subdir_id.in_(self.places.values())).distinct()
-        return sorted(self.session.scalars(query))
+        wanted = []
+        for name in sorted(self.session.scalars(query)):
+            if self.late():
+                break
+            if choice.may_want(name):
+                wanted.append(name)
+        return wanted
+
+    def late(self) -> bool:
+        self.over = self.over or time.monotonic() > self.deadline
+        return self.over
 
     def records(self, names: Sequence[str]) -> Iterator[tuple[str, str, Sequence[Found]]]:
         subdirs = {place: subdir for subdir, place in self.places.items()}
@@ -125,7 +136,6 @@ class Kept:
                 .where(UpstreamName.subdir_id.in_(subdirs), UpstreamName.name.in_(names[at : at + NAMES_AT_ONCE]))
             )
             for place, name, data in self.session.execute(query):
-                if time.monotonic() > self.deadline:
-                    self.over = True
+                if self.late():
                     return
                 yield subdirs[place], name, foreign.decode(data)

@@ -85,20 +85,23 @@ def estimate(readings: Mapping[str, Reading]) -> Estimate:
 
 @dataclass(slots=True)
 class Fetched:
-    """How far fetching ahead is: files of `total`, their bytes, those that failed and the first reason, in words."""
+    """How far fetching ahead is: files of `total`, their bytes, those that failed and the first reason, in words; whether
+    there are `more` for another turn.
+    """
 
     total: int = 0
     files: int = 0
     size: int = 0
     failed: int = 0
     error: str | None = None
+    more: bool = False
 
 
 @dataclass(slots=True)
 class Fetching:
     """Files that are in the index of a channel and not here yet, brought in some at a time. What was fetched is kept, so it
-    may be broken off at any moment. `tell` is called after each file; `over` says that it is to end,
-    and `room` raises StorageFull if so many more bytes must not be written.
+    may be broken off at any moment. `tell` is called after each file; `over` says that it is to end, `enough` that no
+    other file is to be begun, and `room` raises StorageFull if so many more bytes must not be written.
     """
 
     database: Database
@@ -110,6 +113,7 @@ class Fetching:
     now: Callable[[], int]
     tell: Callable[[Fetched], None]
     over: Callable[[], bool]
+    enough: Callable[[], bool]
     room: Callable[[int], None]
 
     def run(self) -> Fetched:
@@ -118,7 +122,7 @@ class Fetching:
         with ThreadPoolExecutor(AT_ONCE, "mirror") as pool:
             under_way: dict[Future[int], Offer] = {}
             full = False
-            while not full and not self.over():
+            while not full and not self.over() and not done.more:
                 while len(under_way) < 2 * AT_ONCE and (offer := next(offers, None)) is not None:
                     under_way[pool.submit(self._fetch, offer)] = offer
                 if not under_way:
@@ -127,6 +131,7 @@ class Fetching:
                 for future in ended:
                     full = self._settle(done, under_way.pop(future), future) or full
                 self.tell(done)
+                done.more = bool(under_way) and self.enough()
         return done
 
     def _settle(self, done: Fetched, offer: Offer, future: Future[int]) -> bool:

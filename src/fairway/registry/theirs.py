@@ -7,6 +7,7 @@ hides or shows more than the subdir its file is in.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -15,6 +16,8 @@ from fairway.conda.foreign import Found
 from fairway.db.models import Artifact, Channel, Package, Shard, Subdir, UpstreamName
 from fairway.registry import index, listed, needs, sweep
 from fairway.registry.listed import Newest
+
+SECONDS_MOST = 100_000_000_000  # as ms it was in 1973, as seconds it will be in 5138
 
 
 def settle(session: Session, channel_id: int, names: Sequence[str], *, now: int) -> None:
@@ -73,7 +76,7 @@ def relist(
         if newest is None:
             continue
         package.places |= listed.bits_of([subdir])
-        package.updated_at = max(package.updated_at, *(one.record["indexed_timestamp"] for one in found))
+        package.updated_at = max(package.updated_at, *(made_at(one.record) for one in found))
         if newest.key > package.version_key:
             needed["exactly"][package.id] = set(newest.needs)
         elif newest.key == package.version_key:
@@ -126,6 +129,17 @@ def records_of(session: Session, channel_id: int, names: Iterable[str]) -> dict[
         )
         counts |= {name: int(total) for name, total in session.execute(count)}
     return counts
+
+
+def made_at(record: Mapping[str, Any]) -> int:
+    """When a file of an upstream came to be (ms): when it was built, if its record says so and that was before we saw it;
+    else when it was first seen. Some builders write `timestamp` in seconds.
+    """
+    seen: int = record["indexed_timestamp"]
+    built = record.get("timestamp")
+    if type(built) is not int or built <= 0:
+        return seen
+    return min(seen, built * 1000 if built < SECONDS_MOST else built)
 
 
 def fresh_package(channel_id: int, name: str, now: int) -> Package:

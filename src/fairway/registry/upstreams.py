@@ -433,6 +433,11 @@ def fetched(session: Session, channel_id: int, *, failed: int, error: str | None
             row.failures += 1
 
 
+def go_on(session: Session, channel_id: int, *, now: int) -> None:
+    """A mirror has more to fetch: it is due again, behind those that have waited longer."""
+    session.execute(update(Upstream).where(Upstream.channel_id == channel_id).values(next_at=now))
+
+
 def due_at(session: Session, channel_id: int) -> int | None:
     """When a refresh was to begin (ms)."""
     return session.scalar(select(Upstream.next_at).where(Upstream.channel_id == channel_id))

@@ -43,7 +43,7 @@ class Bounds:
     def left(self) -> float:
         """Seconds that remain. Raises `RemoteUnavailable`."""
         if self.over():
-            raise RemoteUnavailable("The request was given up, because this server is stopping or nobody waits for it.")
+            raise RemoteUnavailable("It was given up: all of it took too long, or this server is stopping.")
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise RemoteUnavailable("It took longer than it may.", code="remote_timeout")
