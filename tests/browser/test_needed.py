@@ -62,6 +62,7 @@ def test_a_dependency_is_followed_and_the_lines_with_all_channels_are_copied(loo
     follow(page, bio)
     part = page.locator(NEEDED)
     expect(part.get_by_role("listitem")).to_have_text(["forge", "bio"])
+    expect(page.get_by_role("status").and_(page.locator("#needed-said"))).to_have_text("Needed channels: forge, bio.")
     for client, copied in (
         ("pixi", f"pixi workspace channel add {bio.url}/forge {bio.url}/bio\npixi add walker"),
         ("conda", f"conda install -c {bio.url}/forge -c {bio.url}/bio walker"),
