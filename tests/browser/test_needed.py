@@ -62,6 +62,7 @@ def test_a_dependency_is_followed_and_the_lines_with_all_channels_are_copied(loo
     follow(page, bio)
     part = page.locator(NEEDED)
     expect(part.get_by_role("listitem")).to_have_text(["forge", "bio"])
+    expect(page.get_by_role("status").and_(page.locator("#needed-said"))).to_have_text("Needed channels: forge, bio.")
     for client, copied in (
         ("pixi", f"pixi workspace channel add {bio.url}/forge {bio.url}/bio\npixi add walker"),
         ("conda", f"conda install -c {bio.url}/forge -c {bio.url}/bio walker"),
@@ -90,7 +91,7 @@ def test_the_same_without_a_script(look, bio):
     expect(part.get_by_text("Finding out")).to_be_hidden()
     part.get_by_role("link", name="Show").click()
     page.wait_for_url("**/walker/needed?platform=osx-arm64")
-    expect(part).to_contain_text("No channel that you may read has:")  # for that platform
+    expect(part).to_contain_text("No channel that you may read has, for that platform:")  # for that platform
     page.get_by_label("Platform").select_option("linux-64")
     page.get_by_role("button", name="Show").first.click()
     if part.get_by_role("link", name="Show").count():  # unless somebody has asked before
@@ -104,7 +105,7 @@ STATES = {
     "aligner": "Needs these channels, in this order",
     "alone": "Needs this channel alone",
     "viewer": "it only happens to have what is needed",
-    "lonely": "No channel that you may read has:",
+    "lonely": "No channel that you may read has, for that platform:",
     "torn": "cannot be installed on linux-64",
     "stepped": "so 1.0 is taken",
     "fast?cuda=12.4": "On a machine with glibc 2.28, Linux 4.18, CUDA 12.4",

@@ -22,11 +22,13 @@ from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx2 as httpx
 import msgspec
 import pytest
 
+from fairway.registry.dependencies import SPECS_SHOWN
 from tests.clients.clients import Client
 from tests.clients.live import Live
 from tests.clients.real import (
@@ -38,6 +40,7 @@ from tests.clients.real import (
     Record,
     Static,
     System,
+    document,
     lists,
     name_of,
     version,
@@ -201,6 +204,71 @@ def check_listed(real: Real) -> None:
         assert {name: version(text) for name, text in listed.items()} == newest
 
 
+# --- relations ------------------------------------------------------------------------------------------------------
+
+
+def number(text: str) -> int:
+    return int(re.sub(r"\D", "", text) or 0)
+
+
+def neighbours(section: str) -> dict[str, int]:
+    found = re.findall(r'<li><a href="/channels/([^"]+)">.*?<span class="muted">[a-z]+ (\S+) dep', section)
+    return {channel: number(met) for channel, met in found}
+
+
+def unmet(real: Real, channel: str) -> dict[str, tuple[int, list[str]]]:
+    """The names on all pages of a channel that nobody has, each with the number of its packages that need it and the names
+    of some.
+    """
+    found: dict[str, tuple[int, list[str]]] = {}
+    path: str | None = f"/channels/{channel}/related"
+    while path is not None:
+        text = real.get(path).text
+        for row in re.findall(r'<tr><td class="grow"><span class="package-name">.*?</tr>', text, re.DOTALL):
+            name = re.findall(r'package-name">([^<]+)<', row)[0]
+            assert name not in found
+            count = re.findall(r'<td class="number" data-label="Packages">([^<]+)<', row)[0]
+            found[name] = number(count), re.findall(r'/dependencies">([^<]+)</a>', row)
+        following = re.findall(r'rel="next" href="([^"]+)"', text)
+        path = unescape(following[0]) if following else None
+    return found
+
+
+@pytest.mark.xfail(
+    reason="the needs of names that went, or are for several platforms, are not kept right yet", strict=False
+)
+def test_computed_relations(real: Real) -> None:
+    check_relations(real)
+
+
+def check_relations(real: Real) -> None:
+    tallies = {channel: real.static.tally(channel) for channel in CHANNELS}
+    for channel, tally in tallies.items():
+        text = real.get(f"/channels/{channel}/related").text
+        counts = re.findall(r"<dt>([^<]+)</dt><dd>([^<]+)</dd>", text)
+        assert {what: number(many) for what, many in counts} == {
+            "Dependencies": tally.total,
+            "met inside": tally.inside,
+            "by related channels": tally.base,
+            "only by others": tally.elsewhere,
+            "met nowhere": len(tally.unmet),
+        }
+        above, below = text.split("<h2>Builds on it</h2>")
+        base = {BASES[channel]: tally.base} if channel in BASES else {}
+        assert neighbours(above) == base | tally.others
+        met = {other: len(one.lacking & real.static.names[channel]) for other, one in tallies.items()}
+        assert neighbours(below) == {
+            other: many for other, many in met.items() if other != channel and (many or BASES.get(other) == channel)
+        }
+        shown = unmet(real, channel)
+        assert {name: count for name, (count, _) in shown.items()} == {
+            name: len(packages) for name, packages in tally.unmet.items()
+        }
+        for name, (count, some) in shown.items():
+            assert len(some) == min(count, 5)
+            assert set(some) <= set(tally.unmet[name])
+
+
 # --- links ----------------------------------------------------------------------------------------------------------
 
 Row = tuple[str, str, str | None, str | None]  # name, the rest of the spec, channel, version
@@ -231,7 +299,7 @@ def depends_of(real: Real, channel: str, name: str) -> tuple[str, Counter[Row]]:
             assert fitting[0][0] == f"/channels/{supplier}/packages/{need}"
         elif "no version fits" not in where:
             assert "whether it fits was not looked at" in where
-        shown = fitting[0][1] if fitting else "" if "no version fits" in where else None
+        shown = unquote(fitting[0][1]) if fitting else "" if "no version fits" in where else None
         assert (f'in <a href="/channels/{supplier}">' in where) == (supplier != channel)
         rows[need, rest, supplier, shown] += 1
     return chosen, rows
@@ -262,7 +330,9 @@ def test_each_dependency_leads_to_the_channel_that_supplies_it(real: Real) -> No
     for channel, name in some:
         chosen, rows = depends_of(real, channel, name)
         assert version(chosen) == version(real.static.newest(channel, name))
-        assert rows == expected_rows(real.static, channel, name, chosen), (channel, name)
+        wanted = expected_rows(real.static, channel, name, chosen)
+        assert rows <= wanted, (channel, name)
+        assert rows.total() == min(wanted.total(), SPECS_SHOWN), (channel, name)
         led.update(None if to is None else "here" if to == channel else to for _, _, to, _ in rows.elements())
     assert led.keys() >= {None, "here", "pkgs-main", "cf-subchannel", INTEL}, led
 
@@ -336,6 +406,35 @@ def check(real: Real, channel: str, platform: str, name: str, answer: dict[str, 
 
 
 # --- what is said of it when it changes, and when it is away ---------------------------------------------------------
+
+
+@pytest.mark.xfail(
+    reason="the needs of names that went, or are for several platforms, are not kept right yet", strict=False
+)
+def test_relations_follow_what_comes_and_goes(real: Real) -> None:
+    """Names that others need go, newest versions go, and come back."""
+    static, place = real.static, ("pkgs-main", "noarch")
+    before = static.records[place]
+    gone = {"requests", "typing_extensions", "six", "tqdm", *random.Random(7).sample(sorted(static.by_name[place]), 40)}
+    fewer = {filename: one for filename, one in before.items() if one["name"] not in gone}
+    for name in random.Random(8).sample(sorted(static.by_name[place].keys() - gone), 40):
+        newest = version(static.newest("pkgs-main", name, {"noarch"}))
+        fewer = {file: one for file, one in fewer.items() if one["name"] != name or version(one["version"]) < newest}
+    tallies = []
+    for records in (fewer, before):
+        static.write(*place, document("noarch", records))
+        refreshed(real, "pkgs-main")
+        check_listed(real)
+        check_relations(real)
+        tallies.append(static.tally("pytorch"))
+    assert tallies[0].base < tallies[1].base
+    assert len(tallies[0].unmet) > len(tallies[1].unmet)
+
+
+def refreshed(real: Real, channel: str) -> None:
+    before = real.upstream_of(channel)["checked_at"]
+    assert real.client.post(f"/api/v1/channels/{channel}/upstream/refresh").status_code == 202
+    eventually(lambda: real.upstream_of(channel)["checked_at"] != before, seconds=300)
 
 
 def test_nothing_leads_past_the_server(real: Real) -> None:

@@ -84,8 +84,8 @@ def upstreams_of(site, name="lab"):
         return upstreams.show(session, CONSOLE, name)
 
 
-def publish(site, name, version="1.0", subdir="noarch", build="h0_0", channel="lab"):
-    data = conda_package(name, version, build, subdir=subdir)[1]
+def publish(site, name, version="1.0", subdir="noarch", build="h0_0", channel="lab", depends=()):
+    data = conda_package(name, version, build, subdir=subdir, depends=list(depends))[1]
     answer = site.client.put(
         f"/api/v1/channels/{channel}/artifacts/{subdir}/{name}-{version}-{build}.conda",
         content=data,

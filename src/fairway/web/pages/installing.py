@@ -129,6 +129,15 @@ class Answer:
         return [one.name for one in self.channels if not one.related]
 
     @property
+    def spoken(self) -> str:
+        """For those who hear the page: what has come in."""
+        if self.found is None:
+            return self.said
+        if not self.found.solvable:
+            return f"{self.found.name} cannot be installed on {self.found.platform}."
+        return f"Needed channels: {', '.join(one.name for one in self.channels)}."
+
+    @property
     def sized(self) -> bool:
         """Whether every package says how large it is."""
         return self.found is not None and all(one.size is not None for one in self.found.packages)
