@@ -86,9 +86,6 @@ def test_a_relation_of_a_channel_with_an_upstream_is_in_both_documents(site, for
     assert empty["info"]["channel_relations"] == {"overrides": "../low"}
 
 
-@pytest.mark.xfail(
-    reason="the needs of names that went, or are for several platforms, are not kept right yet", strict=False
-)
 def test_what_went_at_the_upstream_needs_nothing(site, upstream, forge):  # noqa: F811
     upstream.remove("tool-1.0-h0_0.conda")
     upstream.publish()
@@ -96,9 +93,6 @@ def test_what_went_at_the_upstream_needs_nothing(site, upstream, forge):  # noqa
     assert counted(site) == {}
 
 
-@pytest.mark.xfail(
-    reason="the needs of names that went, or are for several platforms, are not kept right yet", strict=False
-)
 def test_a_version_needs_what_it_needs_on_any_platform(site, upstream, forge):  # noqa: F811
     on_linux, on_windows = (
         upstream.add("both", "2.0", subdir=subdir, depends=[need, "python"])
@@ -122,9 +116,6 @@ def test_a_version_needs_what_it_needs_on_any_platform(site, upstream, forge):  
     assert counted(site).keys() == {"engine", "ghost", "vc"}
 
 
-@pytest.mark.xfail(
-    reason="the needs of names that went, or are for several platforms, are not kept right yet", strict=False
-)
 def test_a_name_of_both_is_listed_with_ours_when_the_upstreams_goes(site, upstream):  # noqa: F811
     theirs = upstream.add("tool", "2.0", depends=["cuda"])
     upstream.add("tool", "1.0")
