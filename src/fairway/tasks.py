@@ -48,7 +48,7 @@ def run_refresh(app: Fairway, channel_id: int) -> int | None:
     with app.database.read() as session:
         if channel_id not in upstreams.channels_with(session):
             return None  # it was taken away since
-        due = upstreams.due_at(session, channel_id)
+        due, begun = upstreams.due_at(session, channel_id), app.now()
 
     def hold() -> None:
         with app.database.write() as session:
@@ -57,7 +57,8 @@ def run_refresh(app: Fairway, channel_id: int) -> int | None:
     returned = run_child(app, ["fairway", "upstream", "refresh", "--channel-id", str(channel_id)], hold)
     app.publisher.poke()
     with app.database.write() as session:
-        return upstreams.plan(session, channel_id, now=app.now(), died=returned not in (0, 1), due=due)
+        died = returned not in (0, 1)
+        return upstreams.plan(session, channel_id, now=app.now(), died=died, due=due, begun=begun)
 
 
 def build(app: Fairway, subdir_id: int) -> None:

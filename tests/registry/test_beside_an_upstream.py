@@ -138,6 +138,20 @@ def test_who_asks_for_a_refresh_while_there_is_one_does_not_wait_for_the_next(si
         assert upstreams.plan(session, view.channel_id, now=due + 2, died=False, due=due) == due + 1
 
 
+def test_a_refresh_that_ended_without_a_word_counts_as_broken_off(site, upstream):
+    """As one that ran out of memory, or over a fault of ours: Python's exit status says no more than an upstream's error."""
+    upstream.add("tool")
+    upstream.publish()
+    view, begun = attach(site, upstream), site.app.now()
+    with site.app.database.write() as session:
+        upstreams.plan(session, view.channel_id, now=begun, died=False, begun=begun)
+    assert "broken off" in upstreams_of(site).error
+    refresh(site, view)
+    with site.app.database.write() as session:
+        upstreams.plan(session, view.channel_id, now=begun, died=False, begun=begun)
+    assert upstreams_of(site).error is None
+
+
 def test_a_file_that_comes_when_its_upstream_has_gone_is_not_kept(site, upstream):
     file = upstream.add("tool")
     upstream.publish()

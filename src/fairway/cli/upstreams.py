@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from fairway.registry.mirror import Fetched, Fetching
 from fairway.registry.refresh import USUAL, Done, Refresh
 from fairway.registry.upstreams import PRESETS, Settings, SubdirView
 from fairway.remote import channel as remote
+from fairway.sandbox.confined import lower
 
 upstreams = typer.Typer(help="Channels elsewhere that channels of this server serve as well.", no_args_is_help=True)
 
@@ -58,6 +60,9 @@ ESTIMATE_COLUMNS = (
 TELL_SECONDS = 1.0
 # The server reads a few upstreams at a time, so that each has its turn however slow another is; what was read stays.
 TURN_SECONDS, FETCH_SECONDS = 3_600.0, 600.0
+MEMORY = (
+    4 << 30
+)  # bytes of a refresh beside the server: whoever writes an index says how much of it there is to remember
 
 Channel = Annotated[str, typer.Argument(help="The channel of this server")]
 Address = Annotated[str, typer.Argument(help="The upstream's address, or the name of a preset")]
@@ -177,6 +182,8 @@ def refresh(
     data: DataOption = None,
 ) -> None:
     """Read an upstream's index now. What clients get changes at the end of each platform, all at once."""
+    if channel is None:
+        lower(resource.RLIMIT_DATA, MEMORY)
     with opened(data) as app:
         if channel is not None:
             with app.database.read() as session:

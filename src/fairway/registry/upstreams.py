@@ -384,16 +384,18 @@ def next_after(row: Upstream, *, now: int, chance: Callable[[], float] = random.
     return now + int(1_000 * seconds * (1 + JITTER * (2 * chance() - 1)))
 
 
-def plan(session: Session, channel_id: int, *, now: int, died: bool, due: int | None = None) -> int | None:
-    """When an upstream is looked at again (ms), after a refresh that ended or `died`; none if it is no more. Who has asked
-    for another since, when it was `due`, is not made to wait.
+def plan(
+    session: Session, channel_id: int, *, now: int, died: bool, due: int | None = None, begun: int = 0
+) -> int | None:
+    """When an upstream is looked at again (ms), after a refresh that `begun` then and ended, or `died`; none if it is no
+    more. Who has asked for another since, when it was `due`, is not made to wait.
     """
     row = session.get(Upstream, channel_id, with_for_update=True)
     if row is None:
         return None
     if due is not None and row.next_at != due:
         return row.next_at
-    if died:
+    if died or row.checked_at < begun:  # also one that failed over what nobody thought of said nothing of it
         row.failures += 1
         row.progress = None
         row.error = "The refresh was broken off before its end; it goes on from there."
