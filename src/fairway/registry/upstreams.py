@@ -268,8 +268,7 @@ def drop(session: Session, channel_id: int, *, now: int) -> None:
     """Forget the upstream of a channel that the caller holds, and all that is there of it."""
     has = or_(Subdir.upstream, exists().where(UpstreamName.subdir_id == Subdir.id))  # or its first read was broken off
     query = select(Subdir).where(Subdir.channel_id == channel_id, has).order_by(Subdir.id)
-    places = list(session.scalars(query))
-    for place in places:
+    for place in session.scalars(query).all():
         session.refresh(place, with_for_update={"key_share": True})
         names = list(session.scalars(select(UpstreamName.name).where(UpstreamName.subdir_id == place.id)))
         hashes = select(UpstreamName.sha256).where(UpstreamName.subdir_id == place.id)
