@@ -91,7 +91,7 @@ def test_the_same_without_a_script(look, bio):
     expect(part.get_by_text("Finding out")).to_be_hidden()
     part.get_by_role("link", name="Show").click()
     page.wait_for_url("**/walker/needed?platform=osx-arm64")
-    expect(part).to_contain_text("No channel that you may read has, for that platform:")  # for that platform
+    expect(part).to_contain_text("No channel that you may read has, for that platform:")
     page.get_by_label("Platform").select_option("linux-64")
     page.get_by_role("button", name="Show").first.click()
     if part.get_by_role("link", name="Show").count():  # unless somebody has asked before
