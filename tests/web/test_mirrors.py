@@ -173,3 +173,38 @@ def test_files_whose_hash_changed_are_listed_with_both(site, upstream):
     assert first in page
     assert upstream.records["noarch"][name]["sha256"] in page
     assert name not in site.browser().get("/channels/lab").text.partition('id="packages"')[0]
+
+
+def changed_file(site, upstream):
+    """An upstream with a file whose hash it has changed, which nobody has fetched."""
+    name = upstream.add("odd", "1.0")
+    upstream.publish()
+    put(site, url=upstream.url)
+    look(site)
+    upstream.add("odd", "1.0", data=b"another")
+    upstream.publish()
+    look(site)
+    return name
+
+
+def test_the_new_file_is_taken_on_the_page(site, upstream):
+    name = changed_file(site, upstream)
+    answer = site.browser("owner").post(f"{SETTINGS}/accept", {"subdir": "noarch", "filename": name}, form=SETTINGS)
+    assert answer.status_code == 303
+    look(site)
+    assert site.client.get(f"/lab/noarch/{name}").content == b"another"
+    assert "Files that have another hash now" not in site.browser("owner").get(SETTINGS).text
+
+
+def test_the_new_file_is_taken_over_the_api(site, upstream):
+    name = changed_file(site, upstream)
+    key = bearer(site.key("owner", "admin"))
+    (found,) = site.client.get(f"{API}/conflicts", headers=key).json()
+    assert (found["filename"], found["claimed"]) == (name, upstream.records["noarch"][name]["sha256"])
+    place = {"subdir": "noarch", "filename": name}
+    assert site.client.post(f"{API}/accept", headers=key, json=place).json() == found
+    assert site.client.get(f"{API}/conflicts", headers=key).json() == []
+    assert site.client.post(f"{API}/accept", headers=key, json=place).status_code == 404
+    for one in (None, site.key("maintainer", "admin")):
+        answer = site.client.post(f"{API}/accept", headers=bearer(one) if one else {}, json=place)
+        assert answer.status_code in {401, 403}

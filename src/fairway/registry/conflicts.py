@@ -25,24 +25,25 @@ class Conflict:
 
     subdir: str
     filename: str
+    name: str
     sha256: str
     claimed: str
     fetched: bool
 
 
-def found(session: Session, actor: Actor, channel: str) -> Sequence[Conflict]:
-    """By platform and name, the first thousand. Raises as access.require does for MANAGE."""
+def found(session: Session, actor: Actor, channel: str, *, limit: int = MOST) -> Sequence[Conflict]:
+    """By platform and name, the first of them. Raises as access.require does for MANAGE."""
     home = access.channel_for(session, actor, Action.MANAGE, channel)
     query = (
-        select(Subdir.name, Copy.filename, Copy.sha256, Copy.claimed, Copy.fetched_at.is_not(None))
+        select(Subdir.name, Copy.filename, Copy.name, Copy.sha256, Copy.claimed, Copy.fetched_at.is_not(None))
         .join(Subdir, Subdir.id == Copy.subdir_id)
         .where(Subdir.channel_id == home.id, Copy.claimed.is_not(None))
         .order_by(Subdir.name, Copy.filename)
-        .limit(MOST)
+        .limit(limit)
     )
     return [
-        Conflict(subdir, filename, sha256, claimed or "", bool(fetched))
-        for subdir, filename, sha256, claimed, fetched in session.execute(query)
+        Conflict(subdir, filename, name, sha256, claimed or "", bool(fetched))
+        for subdir, filename, name, sha256, claimed, fetched in session.execute(query)
     ]
 
 
@@ -66,7 +67,7 @@ def accept(session: Session, actor: Actor, channel: str, subdir: str, filename: 
         copy = session.scalar(query.with_for_update())
     if place is None or copy is None or copy.claimed is None:
         raise NotFound(f"The upstream of {home.name} claims no other hash of {subdir}/{filename}.")
-    done = Conflict(subdir, filename, copy.sha256, copy.claimed, copy.fetched_at is not None)
+    done = Conflict(subdir, filename, copy.name, copy.sha256, copy.claimed, copy.fetched_at is not None)
     copy.sha256, copy.claimed, copy.md5, copy.size = copy.claimed, None, "", 0
     copy.indexed_at, copy.fetched_at, copy.gone_at = now, None, None
     session.flush()

@@ -76,32 +76,6 @@ def files(session: Session, channel_id: int, name: str) -> list[Offered]:
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
-    """A file whose hash the upstream has changed: `sha256` is the first, which is served, `claimed` what it says now."""
-
-    subdir: str
-    filename: str
-    name: str
-    sha256: str
-    claimed: str
-
-
-def conflicts(session: Session, channel_id: int, *, limit: int) -> list[Conflict]:
-    """Some of them, by place. One statement."""
-    query = (
-        select(Subdir.name, Copy.filename, Copy.name, Copy.sha256, Copy.claimed)
-        .join(Subdir, Subdir.id == Copy.subdir_id)
-        .where(Subdir.channel_id == channel_id, Copy.claimed.is_not(None))
-        .order_by(Subdir.name, Copy.filename)
-        .limit(limit)
-    )
-    return [
-        Conflict(subdir, filename, name, sha256, claimed or "")
-        for subdir, filename, name, sha256, claimed in session.execute(query)
-    ]
-
-
-@dataclass(frozen=True, slots=True)
 class Happened:
     """What became of an upstream's file, at a time (ms): it was fetched, or has gone there."""
 

@@ -11,6 +11,7 @@ from fairway.conda.repodata import NO_RELATIONS, Relations
 from fairway.registry import search, upstreams
 from fairway.registry.browse import FileView, PackageView
 from fairway.registry.channels import ChannelView
+from fairway.registry.conflicts import Conflict
 from fairway.registry.upstreams import SubdirView, UpstreamView
 
 VisibilityName = Literal["private", "internal", "public"]
@@ -90,6 +91,35 @@ class NewUpstream(Strict):
     platforms: list[Annotated[str, Field(max_length=32)]] | None = None
     wanted: Wanted | None = None
     credential: NewCredential | None = None
+
+
+class ChangedFileName(Strict):
+    subdir: Annotated[str, Field(max_length=32)]
+    filename: Annotated[str, Field(max_length=300)]
+
+
+class ChangedFile(BaseModel):
+    """A file whose hash the upstream has changed: `sha256` is the first, `claimed` what it says now, `fetched` whether the
+    first file is here.
+    """
+
+    subdir: str
+    filename: str
+    name: str
+    sha256: str
+    claimed: str
+    fetched: bool
+
+    @classmethod
+    def of(cls, found: Conflict) -> ChangedFile:
+        return cls(
+            subdir=found.subdir,
+            filename=found.filename,
+            name=found.name,
+            sha256=found.sha256,
+            claimed=found.claimed,
+            fetched=found.fetched,
+        )
 
 
 class Progress(BaseModel):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from fairway.errors import NotFound
+from fairway.registry import conflicts
 from fairway.registry import upstreams as registry
 from fairway.registry.access import Action
 from fairway.web import attaching
 from fairway.web.api.bodies import JsonRoute
 from fairway.web.api.channels import ChannelPath
-from fairway.web.api.models import NewUpstream, Upstream
+from fairway.web.api.models import ChangedFile, ChangedFileName, NewUpstream, Upstream
 from fairway.web.attaching import Secret
 from fairway.web.deps import App, Who, allow
 
@@ -73,3 +74,23 @@ def refresh_upstream(app: App, actor: Who, channel: ChannelPath) -> Upstream:
     allow(app, actor, Action.REINDEX, channel)
     with app.database.write() as session:
         return Upstream.of(registry.refresh_soon(session, actor, channel, now=app.now()))
+
+
+@router.get("/api/v1/channels/{channel}/upstream/conflicts")
+def list_conflicts(app: App, actor: Who, channel: ChannelPath) -> list[ChangedFile]:
+    """The files of which the upstream says another hash than at first, a thousand at most; the first is served."""
+    allow(app, actor, Action.MANAGE, channel)
+    with app.database.read() as session:
+        return [ChangedFile.of(one) for one in conflicts.found(session, actor, channel)]
+
+
+@router.post("/api/v1/channels/{channel}/upstream/accept", status_code=202)
+def accept_conflict(app: App, actor: Who, channel: ChannelPath, body: ChangedFileName) -> ChangedFile:
+    """Take what the upstream says of a file now for right: ours goes, and the new one is in the index after the next look,
+    which begins at once.
+    """
+    allow(app, actor, Action.MANAGE, channel)
+    with app.database.write() as session:
+        found = conflicts.accept(session, actor, channel, body.subdir, body.filename, now=app.now())
+    app.publisher.poke()
+    return ChangedFile.of(found)

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from fairway.conda.choice import Choice
 from fairway.errors import FairwayError, Invalid, RateLimited, RemoteError
-from fairway.registry import estimating, offered, upstreams
+from fairway.registry import conflicts, estimating, upstreams
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.registry.estimating import Estimate
@@ -157,6 +157,15 @@ def refresh(request: Request, app: App, actor: Manager, channel: str) -> Respons
     )
 
 
+@router.post(PAGE + "/accept")
+def accept(request: Request, app: App, actor: Manager, channel: str, form: Sent) -> Response:
+    """Believe the hash that the upstream says of a file now."""
+    with app.database.write() as session:
+        conflicts.accept(session, actor, channel, form.text("subdir"), form.text("filename"), now=app.now())
+    app.publisher.poke()
+    return see_other(request, f"/channels/{channel}/settings/upstream", "started")
+
+
 @router.post(PAGE + "/remove")
 def remove(request: Request, app: App, actor: Manager, channel: str, form: Sent) -> Response:
     """Serve only what is the channel's own again."""
@@ -183,7 +192,7 @@ def show_settings(
     with app.database.read() as session:
         head = entered(app, session, actor, channel, Action.MANAGE)
         view = None if head.upstream is None else upstreams.show_of(session, head.id)
-        changed = offered.conflicts(session, head.id, limit=CONFLICTS_SHOWN) if view and view.conflicts else []
+        changed = conflicts.found(session, actor, channel, limit=CONFLICTS_SHOWN) if view and view.conflicts else ()
     every = upstreams.EVERY_SECONDS if view is None else view.every
     kept = Form.of(
         url=None if view is None else view.url,
