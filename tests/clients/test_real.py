@@ -18,19 +18,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import httpx2 as httpx
 import msgspec
 import pytest
 
 from fairway.registry.dependencies import SPECS_SHOWN
 from tests.clients.clients import Client
-from tests.clients.live import Live
 from tests.clients.real import (
     BASES,
     CHANNELS,
@@ -45,8 +42,7 @@ from tests.clients.real import (
     name_of,
     version,
 )
-from tests.support.server import Server
-from tests.support.upstream import Upstream
+from tests.clients.serving_real import Real, serving
 from tests.support.waiting import eventually
 
 if sys.version_info >= (3, 14):
@@ -74,55 +70,10 @@ QUESTIONS = {
 }
 
 
-@dataclass
-class Real:
-    """Our server with a channel for each of the static ones. `began` is when, in ms."""
-
-    static: Static
-    upstream: Upstream
-    server: Server
-    client: httpx.Client
-    began: int
-
-    def get(self, path: str, **params: str) -> httpx.Response:
-        answer = self.client.get(path, params=params or None)
-        assert answer.status_code == 200, (path, answer.status_code, answer.text[:500])
-        return answer
-
-    def upstream_of(self, channel: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.get(f"/api/v1/channels/{channel}/upstream").json()
-        return found
-
-
 @pytest.fixture(scope="module")
 def real(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
-    folder = tmp_path_factory.mktemp("real")
-    static = Static.written(shared, folder / "static")
-    began = int(time.time() * 1000)
-    with Upstream(channel="", folder=static.folder) as upstream:
-        env = {"FAIRWAY_UPSTREAM_ALLOW": upstream.allow, "FAIRWAY_SOLVES_PER_MINUTE": "0"}
-        with Server(folder / "server", env=env) as server:
-            live = Live(server)
-            headers = {"Authorization": f"Bearer {live.new_key(scope='admin')}"}
-            live.close()
-            with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
-                real = Real(static, upstream, server, client, began)
-                make(real)
-                eventually(lambda: all(real.upstream_of(channel)["good_at"] for channel in CHANNELS), seconds=300)
-                yield real
-
-
-def make(real: Real) -> None:
-    """Make the channels, say what builds on what, and give each its upstream."""
-    api = "/api/v1/channels"
-    asked = [
-        real.client.post(api, json={"name": channel, "owner": "admin", "visibility": "public"}) for channel in CHANNELS
-    ]
-    asked += [real.client.patch(f"{api}/{channel}", json={"base": base}) for channel, base in BASES.items()]
-    for channel in CHANNELS:
-        address = {"url": f"{real.upstream.origin}/{channel}"}
-        asked.append(real.client.put(f"{api}/{channel}/upstream", json=address))
-    assert all(answer.status_code in {200, 201} for answer in asked), [answer.text for answer in asked]
+    with serving(shared, tmp_path_factory.mktemp("real")) as real:
+        yield real
 
 
 # --- records --------------------------------------------------------------------------------------------------------
@@ -234,9 +185,6 @@ def unmet(real: Real, channel: str) -> dict[str, tuple[int, list[str]]]:
     return found
 
 
-@pytest.mark.xfail(
-    reason="the needs of names that went, or are for several platforms, are not kept right yet", strict=False
-)
 def test_computed_relations(real: Real) -> None:
     check_relations(real)
 
@@ -408,9 +356,6 @@ def check(real: Real, channel: str, platform: str, name: str, answer: dict[str, 
 # --- what is said of it when it changes, and when it is away ---------------------------------------------------------
 
 
-@pytest.mark.xfail(
-    reason="the needs of names that went, or are for several platforms, are not kept right yet", strict=False
-)
 def test_relations_follow_what_comes_and_goes(real: Real) -> None:
     """Names that others need go, newest versions go, and come back."""
     static, place = real.static, ("pkgs-main", "noarch")
