@@ -12,7 +12,7 @@ from sqlalchemy import select
 from fairway.app import Fairway
 from fairway.cli.upstreams import run
 from fairway.db.models import Package
-from fairway.registry import channels, upstreams
+from fairway.registry import channels, fsck, upstreams
 from fairway.registry.actor import CONSOLE, Visibility
 from fairway.registry.upstreams import Settings
 from fairway.settings import load
@@ -368,3 +368,21 @@ def test_a_package_is_as_old_as_its_youngest_file(site, upstream, built, shown):
     with site.app.database.read() as session:
         at = session.scalar(select(Package.updated_at).where(Package.name == "one"))
     assert at == shown if shown else at >= begun
+
+
+def test_a_platform_that_is_wanted_no_more_leaves_the_index_and_comes_back(site, upstream):
+    for name, subdir in (("both", "noarch"), ("both", "linux-64"), ("there", "linux-64")):
+        upstream.add(name, subdir=subdir)
+    upstream.publish()
+    view = attach(site, upstream)
+    refresh(site, view)
+    for wanted, there in ((("noarch",), []), (None, ["both", "there"])):
+        with site.app.database.write() as session:
+            upstreams.attach(session, CONSOLE, "lab", Settings(upstream.url, subdirs=wanted), now=site.app.now())
+        assert refresh(site, view).errors == {}
+        assert list(names(site)) == ["both"]
+        assert list(names(site, "linux-64")) == there
+        assert len(flat(site, "linux-64")["packages.conda"]) == len(there)
+        assert [place.name for place in upstreams_of(site).places] == (["noarch"] if wanted else ["linux-64", "noarch"])
+        assert [name for name, _ in found(site, "there")] == there[1:]
+        assert [one for one in fsck.check(site.app.database, site.app.blobs, deep=True) if one.harm == "error"] == []

@@ -205,6 +205,7 @@ def test_the_new_file_is_taken_over_the_api(site, upstream):
     assert site.client.post(f"{API}/accept", headers=key, json=place).json() == found
     assert site.client.get(f"{API}/conflicts", headers=key).json() == []
     assert site.client.post(f"{API}/accept", headers=key, json=place).status_code == 404
+    site.user("stranger")
     for one in (None, site.key("stranger", "admin")):
         answer = site.client.post(f"{API}/accept", headers=bearer(one) if one else {}, json=place)
         assert answer.status_code in {401, 403}

@@ -12,7 +12,7 @@ from fairway.conda import foreign, shards
 from fairway.db.models import Channel, Copy, Package, ShardBytes, Subdir, UpstreamName
 from fairway.db.upsert import upsert
 from fairway.errors import NotFound
-from fairway.registry import access, audit, index, listed, refresh, sweep, tally, theirs, upstreams
+from fairway.registry import access, audit, index, listed, sweep, tally, theirs, upstreams
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 
@@ -110,7 +110,7 @@ def leave_out(session: Session, home: Channel, place: Subdir, name: str, filenam
     session.flush()
     if not row.pending:
         index.write_shards(session, place.id, place.changed, [name], now=now, upstream=True)
-    refresh.retire_hidden(session, place.id, [old], now=now)
+    theirs.retire_hidden(session, place.id, [old], now=now)
     listed.again(session, package)
     shown = select(func.count()).where(Package.channel_id == home.id, Package.shown).scalar_subquery()
     session.execute(update(Channel).where(Channel.id == home.id).values(packages=shown, updated_at=now))

@@ -19,7 +19,7 @@ from fairway.conda import foreign
 from fairway.conda.foreign import Found
 from fairway.db.engine import Database
 from fairway.db.models import Channel, Copy, ShardBytes, Subdir, Upstream, UpstreamName
-from fairway.registry import refresh, upstreams
+from fairway.registry import theirs, upstreams
 
 FILES_AT_ONCE = 1_000
 NAMES_AT_ONCE = 100
@@ -205,6 +205,6 @@ def forget_name(session: Session, row: UpstreamName, *, now: int) -> None:
     if held is not None and hashlib.sha256(held.data).digest() != held.sha256:
         session.delete(held)  # or the same bytes, when they come again, would be taken for here
     elif held is not None:
-        refresh.retire_hidden(session, row.subdir_id, [row.sha256], now=now)
+        theirs.retire_hidden(session, row.subdir_id, [row.sha256], now=now)
     session.delete(row)
     session.flush()

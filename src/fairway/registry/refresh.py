@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import structlog
-from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from fairway.conda import foreign, shards
@@ -26,7 +26,6 @@ from fairway.conda.names import KNOWN_SUBDIRS, NOARCH
 from fairway.db.engine import Database
 from fairway.db.models import (
     Channel,
-    Shard,
     ShardBytes,
     Subdir,
     Upstream,
@@ -48,7 +47,8 @@ SHOWN_AT_ONCE = 500
 PROGRESS_SECONDS = 1.0
 # Most channels have a few of these; asking for all thirty-four each time would be rude.
 USUAL = (NOARCH, "linux-64", "linux-aarch64", "linux-ppc64le", "osx-64", "osx-arm64", "win-64", "win-arm64")
-RETIRED_AT_ONCE = 500
+
+NOTHING = Reading(Kind.JSON, Validators(), "", {}, lambda _: iter(()))
 
 
 @dataclass(slots=True)
@@ -109,6 +109,8 @@ class Refresh:
             for name in names:
                 with self._noted(name), ExitStack() as stack:
                     self._subdir(stack, name)
+        if subdirs is not None:
+            self._leave(subdirs)
         described.bring(self.database, self.upstream, self.channel_id, now=self.now())
         with self.database.write() as session:
             self._finish(session)
@@ -224,7 +226,7 @@ class Refresh:
                 key=["subdir_id", "sha256"],
                 replace=["retired_at"],
             )
-            retire_hidden(session, place, seen.replaced(hashes), now=now)
+            theirs.retire_hidden(session, place, seen.replaced(hashes), now=now)
             rows = [
                 {
                     "subdir_id": place,
@@ -278,7 +280,7 @@ class Refresh:
             shown = list(session.scalars(query))
             self._remove(session, place, name, gone, now)
             if exports is not None:
-                write_exports(session, place, exports)
+                theirs.write_exports(session, place, exports)
             subdir.upstream = True
             if shown or gone or not subdir.changed or exports is not None:
                 subdir.changed += 1
@@ -309,6 +311,19 @@ class Refresh:
         self.done.gone += len(gone)
         log.info("upstream.shown", channel=self.channel_id, subdir=name, names=len(shown), gone=len(gone))
 
+    def _leave(self, wanted: Sequence[str]) -> None:
+        """Let go of the subdirs that are wanted no more, as if the upstream had nothing there."""
+        with self.database.read() as session:
+            query = select(Subdir.id, Subdir.name).where(Subdir.channel_id == self.channel_id, Subdir.upstream)
+            others = session.execute(query.where(Subdir.name.not_in(wanted))).tuples().all()
+        for place, name in others:
+            _, gone = self._compare(place, NOTHING)
+            self._show(place, name, NOTHING, gone, None, {}, dropped=0)
+            with self.database.write() as session:
+                self._lock(session)
+                session.execute(delete(UpstreamSubdir).where(UpstreamSubdir.subdir_id == place))
+                session.execute(update(Subdir).where(Subdir.id == place).values(upstream=False))
+
     def _remove(self, session: Session, place: int, subdir: str, gone: Sequence[str], now: int) -> None:
         """Names that the upstream has no more: their files are noted as gone, their packages counted anew."""
         for some in sweep.batched(gone):
@@ -317,7 +332,7 @@ class Refresh:
             for name in some:
                 seen.settled(name, [])
             session.execute(delete(UpstreamName).where(UpstreamName.subdir_id == place, UpstreamName.name.in_(some)))
-            retire_hidden(session, place, seen.replaced({}), now=now)
+            theirs.retire_hidden(session, place, seen.replaced({}), now=now)
             theirs.relist(session, self.channel_id, subdir, read, seen.before, now=now)
 
     def _exports(self, subdir: str, known: dict[str, Validators]) -> dict[str, bytes] | None:
@@ -345,7 +360,7 @@ class Refresh:
                 subdir = session.get_one(Subdir, place, with_for_update={"key_share": True})
                 subdir.changed += 1
                 session.flush()
-                write_exports(session, place, exports)
+                theirs.write_exports(session, place, exports)
                 index.write_shards(session, place, subdir.changed, [], now=now, upstream=True)
             values = {"checked_at": now, "good_at": now, "error": None, "validators": remote.pack(fresh)}
             session.execute(update(UpstreamSubdir).where(UpstreamSubdir.subdir_id == place).values(values))
@@ -412,33 +427,3 @@ def gathered(found: Iterable[tuple[str, list[Written]]], size: int) -> Iterable[
             batch = []
     if batch:
         yield batch
-
-
-def retire_hidden(session: Session, place: int, hashes: Iterable[bytes], *, now: int) -> None:
-    """Let shards go that nobody is shown; one that is shown goes when another is."""
-    for some in batched_bytes(hashes):
-        shown = exists().where(Shard.subdir_id == place, Shard.sha256 == ShardBytes.sha256)
-        session.execute(
-            update(ShardBytes)
-            .where(ShardBytes.subdir_id == place, ShardBytes.sha256.in_(some), ~shown)
-            .values(retired_at=now)
-            .execution_options(synchronize_session=False)
-        )
-
-
-def batched_bytes(values: Iterable[bytes]) -> Iterable[list[bytes]]:
-    found = list(values)
-    return [found[at : at + RETIRED_AT_ONCE] for at in range(0, len(found), RETIRED_AT_ONCE)]
-
-
-def write_exports(session: Session, place: int, exports: Mapping[str, bytes]) -> None:
-    """What each name exports, as a document of the upstream says now."""
-    query = select(UpstreamName.name, UpstreamName.exports).where(UpstreamName.subdir_id == place)
-    for name, before in session.execute(query).all():
-        if exports.get(name) != before:
-            session.execute(
-                update(UpstreamName)
-                .where(UpstreamName.subdir_id == place, UpstreamName.name == name)
-                .values(exports=exports.get(name))
-                .execution_options(synchronize_session=False)
-            )

@@ -13,10 +13,11 @@ from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from fairway.conda.foreign import Found
-from fairway.db.models import Artifact, Channel, Package, Shard, Subdir, UpstreamName
+from fairway.db.models import Artifact, Channel, Package, Shard, ShardBytes, Subdir, UpstreamName
 from fairway.registry import index, listed, needs, sweep
 from fairway.registry.listed import Newest
 
+RETIRED_AT_ONCE = 500
 SECONDS_MOST = 100_000_000_000  # as ms it was in 1973, as seconds it will be in 5138
 
 
@@ -76,7 +77,7 @@ def relist(
         if newest is None:
             continue
         package.places |= listed.bits_of([subdir])
-        package.updated_at = max(package.updated_at, *(made_at(one.record) for one in found))
+        package.updated_at = max(package.updated_at, *(made_at(one.record, now) for one in found))
         if newest.key > package.version_key:
             needed["exactly"][package.id] = set(newest.needs)
         elif newest.key == package.version_key:
@@ -131,11 +132,11 @@ def records_of(session: Session, channel_id: int, names: Iterable[str]) -> dict[
     return counts
 
 
-def made_at(record: Mapping[str, Any]) -> int:
-    """When a file of an upstream came to be (ms): when it was built, if its record says so and that was before we saw it;
-    else when it was first seen. Some builders write `timestamp` in seconds.
+def made_at(record: Mapping[str, Any], now: int) -> int:
+    """When a file of an upstream came to be (ms), and not after `now`: when it was built, if its record says so and that was
+    before it was seen; else when it was first seen. Some builders write `timestamp` in seconds.
     """
-    seen: int = record["indexed_timestamp"]
+    seen = min(int(record["indexed_timestamp"]), now)
     built = record.get("timestamp")
     if type(built) is not int or built <= 0:
         return seen
@@ -161,3 +162,33 @@ def forget(session: Session, channel_id: int) -> None:
     for package in session.scalars(select(Package).where(mine, Package.remote > 0)).all():
         package.remote = 0
         listed.again(session, package)
+
+
+def retire_hidden(session: Session, place: int, hashes: Iterable[bytes], *, now: int) -> None:
+    """Let shards go that nobody is shown; one that is shown goes when another is."""
+    for some in batched_bytes(hashes):
+        shown = exists().where(Shard.subdir_id == place, Shard.sha256 == ShardBytes.sha256)
+        session.execute(
+            update(ShardBytes)
+            .where(ShardBytes.subdir_id == place, ShardBytes.sha256.in_(some), ~shown)
+            .values(retired_at=now)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def batched_bytes(values: Iterable[bytes]) -> Iterable[list[bytes]]:
+    found = list(values)
+    return [found[at : at + RETIRED_AT_ONCE] for at in range(0, len(found), RETIRED_AT_ONCE)]
+
+
+def write_exports(session: Session, place: int, exports: Mapping[str, bytes]) -> None:
+    """What each name exports, as a document of the upstream says now."""
+    query = select(UpstreamName.name, UpstreamName.exports).where(UpstreamName.subdir_id == place)
+    for name, before in session.execute(query).all():
+        if exports.get(name) != before:
+            session.execute(
+                update(UpstreamName)
+                .where(UpstreamName.subdir_id == place, UpstreamName.name == name)
+                .values(exports=exports.get(name))
+                .execution_options(synchronize_session=False)
+            )
