@@ -122,6 +122,8 @@ class Matrix(World):
             body["params"] = {"q": "base"}
         elif path.endswith("/yank"):
             body["json"] = {"reason": "broken"}
+        elif path.endswith("/upstream/accept"):
+            body["json"] = {"subdir": "noarch", "filename": filename}
         elif "/artifacts/" in path and method == "PUT":
             body["content"] = data
         elif "/upload/" in path:
