@@ -173,6 +173,25 @@ TRIAL = (
     Pack("pier-trial-logger", "python", "0.2.0", 2, OWN, "Writes down what the tide gauge said", "python >=3.11; tidelog >=3", 1),
 )  # fmt: skip
 
+# What the packages above need of a public channel, so that they can be installed. rclpy is in another one that is not here.
+STAND_INS = """
+cartopy 0.24.1, ceres-solver 2.2.0, click 8.1.8, cmake 3.31.2, cxx-compiler 1.9.0, dask 2024.12.1, duckdb 1.1.3, eigen 3.4.0,
+emcee 3.1.6, fftw 3.3.10, flatbuffers 24.3.25, fmt 11.0.2, geopandas 1.0.1, gitpython 3.1.43, gsw 3.6.19, gymnasium 1.0.0,
+h5netcdf 1.4.1, httpx 0.28.1, jinja2 3.1.4, libcurl 8.11.1, libcxx 19.1.5, libgcc 14.2.0, libjpeg-turbo 3.0.4,
+libnetcdf 4.9.2, libsodium 1.0.20, libstdcxx 14.2.0, libzlib 1.3.1, matplotlib-base 3.9.3, mpi4py 4.0.1, msgpack-cxx 6.1.1,
+msgpack-python 1.1.0, netcdf4 1.7.2, ninja 1.12.1, numpy 2.1.3, ompl 1.6.0, onnxruntime 1.20.1, openpyxl 3.1.5,
+openssl 3.4.0, osqp 0.6.7, paho-mqtt-c 1.3.13, pandas 2.2.3, panel 1.5.4, pillow 11.0.0, pre-commit 4.0.1, proj 9.4.1,
+py-opencv 4.10.0, py-trees 2.2.3, pyarrow 18.1.0, pydantic 2.10.3, pyproj 3.7.0, pyqtgraph 0.13.7, pyside6 6.8.1,
+pytest 8.3.4, python 3.12.8, pytorch-cpu 2.5.1, r-base 4.4.2, rasterio 1.4.3, rattler-build 0.33.0, rclone 1.68.2,
+rich 13.9.4, scikit-image 0.24.0, scikit-learn 1.6.0, scipy 1.14.1, spdlog 1.14.1, sqlmodel 0.0.22, starlette 0.41.3,
+ucrt 10.0.22621.0, uvicorn 0.32.1, v4l-utils 1.28.1, vc14_runtime 14.42.34433, weasyprint 63.1, xarray 2024.11.0,
+yaml-cpp 0.8.0, zeromq 4.3.5, zstandard 0.23.0, zstd 1.5.6
+"""
+FORGE = tuple(
+    Pack(name, "meta", version, 1, "LicenseRef-Stand-in", f"Stands in for the {name} of a public channel", "", 2)
+    for name, version in (one.split() for one in STAND_INS.split(","))
+)
+
 SHELVES: dict[str, tuple[Pack, ...]] = {
     "saltmarsh": SALTMARSH,
     "saltmarsh-tools": TOOLS,
@@ -180,6 +199,7 @@ SHELVES: dict[str, tuple[Pack, ...]] = {
     "polar-ocean": POLAR,
     "polar-ocean-bench": POLAR_BENCH,
     "oddities": ODDITIES,
+    "forge": FORGE,
     "pier-trial": TRIAL,
 }
 BIG = "icefloe-testdata"  # its archive has 2,000 files
@@ -189,7 +209,7 @@ YANKED = ("saltmarsh", "driver-imu-nine", "Wrong temperature table: headings dri
 REMOVED = ("saltmarsh-tools", "quote-maker")
 # In a small demo: a channel's first packages and these, and no more releases of one than that
 FEW_PACKAGES, FEW_RELEASES = 2, 3
-ALWAYS = frozenset((YANKED[1], REMOVED[1], BIG, *(pack.name for pack in ODDITIES)))
+ALWAYS = frozenset((YANKED[1], REMOVED[1], BIG, *(pack.name for pack in (*ODDITIES, *FORGE))))
 
 
 def shelf(channel: str, *, small: bool) -> list[Pack]:

@@ -199,6 +199,13 @@ CHANNELS = (
         readme=ODDITIES,
     ),
     Home(
+        "forge",
+        Visibility.PUBLIC,
+        "Stand-ins for what comes from a public channel such as conda-forge. A real server would have that as an upstream.",
+        {"mara": Role.OWNER},
+        fame=1.0,
+    ),
+    Home(
         "pier-trial",
         Visibility.PRIVATE,
         "Builds for the trial at the pier. Deleted; an owner can bring it back for some days.",
@@ -208,6 +215,8 @@ CHANNELS = (
 )
 DELETED = "pier-trial"
 BASES = {
+    "saltmarsh": "forge",
+    "oddities": "forge",
     "saltmarsh-tools": "saltmarsh",
     "saltmarsh-fleet": "saltmarsh",
     "polar-ocean-bench": "polar-ocean",
