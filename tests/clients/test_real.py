@@ -372,8 +372,7 @@ def test_relations_follow_what_comes_and_goes(real: Real) -> None:
         check_listed(real)
         check_relations(real)
         tallies.append(static.tally("pytorch"))
-    assert tallies[0].base < tallies[1].base
-    assert len(tallies[0].unmet) > len(tallies[1].unmet)
+    assert tallies[0].base < tallies[1].base  # the others have some of what went, so no more is met nowhere
 
 
 def refreshed(real: Real, channel: str) -> None:
