@@ -79,7 +79,8 @@ def test_a_package_is_found_by_three_letters_and_its_line_copied(look, demo):
     page.wait_for_url("**/channels/saltmarsh/packages/saltmarsh-core")
     page.get_by_role("button", name="Copy the pixi command").click()
     copied = page.evaluate("() => navigator.clipboard.readText()")
-    assert copied == f"pixi workspace channel add {demo.server.url}/saltmarsh\npixi add saltmarsh-core"
+    both = f"{demo.server.url}/forge {demo.server.url}/saltmarsh"  # the one builds on the other
+    assert copied == f"pixi workspace channel add {both}\npixi add saltmarsh-core"
 
 
 def test_what_is_private_is_found_by_its_members_only(look, demo):
