@@ -259,6 +259,8 @@ def test_the_page_waits_for_no_solver_and_asks_the_database_little(bio):
     assert statements(ALIGNER) <= MOST_STATEMENTS + step
     for name in ("aligner", "viewer"):
         shown(bio, f"{BIO}/{name}/needed")
+    if not bio.app.database.is_sqlite:
+        step += 1  # whether what was solved still holds: SQLite is asked that past SQLAlchemy, and uncounted here
     assert statements(ALIGNER) <= MOST_STATEMENTS + step
     assert statements(f"{BIO}/viewer") <= MOST_STATEMENTS + step + 2
 
