@@ -93,6 +93,14 @@ def test_stop_ends_a_paused_process(tmp_path):
 
 
 @pytest.mark.xdist_group("s3")
+def test_a_group_of_tests_stays_together(request):
+    """xdist does it by a suffix of the id. A pytest it does not fit makes every process open a browser, in silence."""
+    if os.environ.get("PYTEST_XDIST_WORKER") is None:
+        pytest.skip("one process has them all")
+    assert request.node.nodeid.endswith("@s3")
+
+
+@pytest.mark.xdist_group("s3")
 def test_s3_checks_signatures_and_keeps_buckets_apart():
     try:
         server = s3.s3_server()
