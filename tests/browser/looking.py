@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response
 
 from tests.conftest import ROOT
 from tests.support.server import Server
@@ -18,6 +18,7 @@ ARGUMENTS = [
 ]  # fmt: skip
 AXE = ROOT / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 PHONE = 500
+COMING = "[hx-trigger=load], .htmx-request, [data-chart], [data-upload]"  # what is asked for once a page is there
 
 
 class Looks:
@@ -50,7 +51,7 @@ class Looks:
         page = context.new_page()
         page.on("console", lambda message: self._console(page, message))
         page.on("pageerror", lambda error: self.problems.append(f"{page.url} raised: {error}"))
-        page.goto(path, wait_until="networkidle")
+        visit(page, path)
         return page
 
     def _console(self, page: Page, message: ConsoleMessage) -> None:
@@ -66,6 +67,14 @@ class Looks:
             context.close()
 
 
+def visit(page: Page, path: str) -> Response | None:
+    """Go there, and wait until nothing more comes. That takes half a second of silence, so only where more does come."""
+    answer = page.goto(path, wait_until="load")
+    if page.locator(COMING).count():
+        page.wait_for_load_state("networkidle")
+    return answer
+
+
 @cache
 def axe() -> str:
     if not AXE.is_file():
@@ -73,10 +82,12 @@ def axe() -> str:
     return AXE.read_text(encoding="utf-8")
 
 
-def findings(page: Page, within: str = "html") -> list[str]:
-    """What axe finds wrong, by all its rules: `rule: element`."""
-    page.evaluate(axe())
-    found: dict[str, Any] = page.evaluate("part => axe.run(part, {resultTypes: ['violations']})", within)
+def findings(page: Page, within: str = "html", *, rules: Sequence[str] = ()) -> list[str]:
+    """What axe finds wrong, by all its rules or these: `rule: element`."""
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(axe())
+    options = {"resultTypes": ["violations"], **({"runOnly": {"type": "rule", "values": list(rules)}} if rules else {})}
+    found: dict[str, Any] = page.evaluate("([part, options]) => axe.run(part, options)", [within, options])
     return [
         f"{violation['id']}: {node['html'][:160]} ({node['failureSummary']})"
         for violation in found["violations"]

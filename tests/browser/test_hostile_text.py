@@ -14,6 +14,7 @@ from fairway.conda.names import Filename
 from fairway.registry import accounts, channels, invitations, publish, tokens, withdraw
 from fairway.registry.actor import CONSOLE, Actor, Role, Scope, Visibility
 from fairway.settings import load
+from tests.browser.looking import visit
 from tests.browser.payloads import PAYLOADS
 from tests.support.builders import conda_package
 
@@ -139,7 +140,7 @@ def test_nothing_runs_and_nothing_becomes_markup(demo, hostile, unguarded):
     page = unguarded(demo, "mara")
     wrong = {}
     for path in (*ELSEWHERE, *(f"/channels/{CHANNEL}/packages/{name}{tab}" for name in hostile for tab in TABS)):
-        answer = page.goto(path, wait_until="networkidle")
+        answer = visit(page, path)
         assert answer is not None
         assert answer.status == 200, path
         if found := page.evaluate(WRONG):

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from fairway.app import Fairway
 from fairway.settings import load
-from tests.browser.looking import findings, too_wide
+from tests.browser.looking import findings, too_wide, visit
 from tests.support import related
 from tests.support.builders import conda_package
 from tests.support.server import Server
@@ -117,7 +117,7 @@ def test_every_state_can_be_read(look, bio, theme):
     page = look("/", server=bio, theme=theme)
     for path, words in STATES.items():
         page.set_viewport_size({"width": 1440, "height": 900})
-        page.goto(f"{BIO}/{path}", wait_until="networkidle")
+        visit(page, f"{BIO}/{path}")
         expect(page.locator(".install")).to_contain_text(words)
         for each in page.locator(".install summary").all():
             each.click()
