@@ -21,6 +21,7 @@ from tests.support.servers import Missing
 from tests.support.site import Site
 
 FULL = os.environ.get("FAIRWAY_TEST_FULL") == "1"
+ROUNDS = int(os.environ.get("FAIRWAY_TEST_ROUNDS") or 1)  # more of what depends on chance: kills, races, random walks
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 DATABASES = ["sqlite", "postgresql"] if FULL else ["sqlite"]

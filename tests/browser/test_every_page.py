@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from playwright.sync_api import Page
 
 from tests.browser.looking import findings, too_wide, visit
 
@@ -68,6 +71,18 @@ PAGES = (
 )  # fmt: skip
 
 
+SEEN: set[str] = set()
+
+
+def already(page: Page) -> bool:
+    """Whether somebody has been shown the same, but for the secret of a form: it is looked at by all rules once."""
+    main = page.locator("main").evaluate("main => document.title + main.outerHTML")
+    shown = re.sub(r'value="[^"]{20,}"', "", main)
+    known = shown in SEEN
+    SEEN.add(shown)
+    return known
+
+
 @pytest.mark.parametrize("person", PEOPLE)
 def test_every_page_renders_for(person, look, demo):
     page = look("/login", server=demo.server)
@@ -80,7 +95,7 @@ def test_every_page_renders_for(person, look, demo):
         answer = visit(page, path)
         status = statuses[list(PEOPLE).index(person)]
         found = [] if answer is not None and answer.status == status else [f"{answer and answer.status}, not {status}"]
-        if person in ALL_RULES or status != 200:
+        if (person in ALL_RULES or status != 200) and not already(page):
             found += findings(page)
             page.emulate_media(color_scheme="dark")
             found += [f"dark: {finding}" for finding in findings(page, rules=COLOURS)]

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FULL
+from tests.conftest import FULL, ROUNDS
 from tests.crash.harness import Quick, Wire, Zygote, errors, eventually, fsck, make_channel
 from tests.crash.journal import CHANNEL, Journal, Shards, Storm, check, download
 from tests.support.builders import conda_package
 from tests.support.postgres import fresh_database
 
-CYCLES = 27  # in each of two tests: more than 50 kills in every run of the suite
-CLOUD_CYCLES = 10
+CYCLES = 27 * ROUNDS  # in each of two tests: more than 50 kills in every run of the suite
+CLOUD_CYCLES = 4 * ROUNDS
 STOPS = 5
 
 

@@ -14,14 +14,13 @@ import pytest
 
 from fairway.registry import channels
 from fairway.registry.actor import CONSOLE
-from tests.conftest import FULL
+from tests.conftest import FULL, ROUNDS
 from tests.crash.harness import Quick, Wire, eventually, fsck, make_channel, opened, together
 from tests.crash.journal import download
 from tests.support.builders import conda_package
 from tests.support.postgres import fresh_database
 
 CLIENTS = 16
-ROUNDS = 4
 KINDS = ["one server", "two processes", "two servers"]
 
 
@@ -88,7 +87,7 @@ def versions(name: str, count: int) -> list[tuple[str, bytes]]:
 
 def test_one_of_many_different_files_wins_a_name(stage):
     winners = {}
-    for number in range(ROUNDS):
+    for number in range(2 * ROUNDS):
         packages = versions(f"different{number}", CLIENTS)
         results = stage.race(packages)
         assert Counter(status for status, _ in results) == {201: 1, 409: CLIENTS - 1}
@@ -102,7 +101,7 @@ def test_one_of_many_different_files_wins_a_name(stage):
 
 def test_the_same_file_from_many_is_stored_once(stage):
     stored = {}
-    for number in range(ROUNDS):
+    for number in range(2 * ROUNDS):
         filename, data = conda_package(f"same{number}")
         results = stage.race([(filename, data)] * CLIENTS)
         assert Counter(status for status, _ in results) == {201: 1, 200: CLIENTS - 1}

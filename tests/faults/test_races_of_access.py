@@ -23,7 +23,7 @@ import pytest
 from fairway.db.engine import STALE_SECONDS
 from fairway.registry import tokens
 from fairway.registry.actor import CONSOLE, Scope
-from tests.conftest import FULL
+from tests.conftest import FULL, ROUNDS
 from tests.crash.harness import Quick, Wire, eventually, fsck, make_channel, opened, together
 from tests.support.builders import conda_package
 from tests.support.postgres import fresh_database
@@ -31,7 +31,6 @@ from tests.support.server import FAIRWAY
 
 KINDS = ["one server", "two processes", "two servers"]
 READERS = 6
-ROUNDS = 4
 MARGIN = 0.5  # what a request may spend between our clock and the server's look at the stamp
 
 
@@ -146,7 +145,7 @@ def test_a_channel_that_becomes_private_while_it_is_read(stage):
                 assert wire.ask("PATCH", "/api/v1/channels/lab", body, {"Content-Type": "application/json"})[0] == 200
         return time.monotonic()
 
-    for number in range(ROUNDS):
+    for number in range(2 * ROUNDS):
         with stage.reading(None) as seen:
             more(seen)
             hidden_at = change("private", number)
@@ -213,7 +212,7 @@ print(connection.getresponse().status)
 
 def test_one_name_from_programs_the_command_line_and_both_ways_at_once(stage, tmp_path):
     """Real processes, each with other bytes: two clients over HTTP, and `fairway upload --local` beside the server."""
-    for number in range(ROUNDS):
+    for number in range(2 * ROUNDS):
         name = f"contested{number}"
         packages = [conda_package(name, files={"x": b"%d" % place}) for place in range(4)]
         paths = []

@@ -29,6 +29,7 @@ from fairway.db.models import (
 from fairway.registry import fsck, sweep, upstreams, withdraw
 from fairway.registry.actor import CONSOLE
 from fairway.registry.upstreams import Settings
+from tests.conftest import ROUNDS
 from tests.registry import test_refresh as reading
 from tests.registry.test_refresh import attach, flat, names, publish, refresh, upstreams_of
 from tests.support import misbehaving
@@ -149,7 +150,7 @@ class Walk:
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(ROUNDS))
 def test_whatever_is_done_nothing_is_found(site, upstream, settings, seed):
     walk = Walk(site, upstream, SETTINGS[settings], seed)
     for step in range(30):
