@@ -51,6 +51,7 @@ DECISIONS = {
     ("PUT", "/api/v1/channels/{channel}/upstream"): "MANAGE",
     ("DELETE", "/api/v1/channels/{channel}/upstream"): "MANAGE",
     ("POST", "/api/v1/channels/{channel}/upstream/refresh"): "REINDEX",
+    ("POST", "/api/v1/channels/{channel}/upstream/estimate"): "MANAGE",
     ("GET", "/api/v1/channels/{channel}/upstream/conflicts"): "MANAGE",
     ("POST", "/api/v1/channels/{channel}/upstream/accept"): "MANAGE",
     ("GET", "/api/v1/channels/{channel}/packages"): "READ",

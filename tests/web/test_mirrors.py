@@ -10,6 +10,7 @@ from fairway.registry import estimating, upstreams
 from fairway.registry.estimating import Extent
 from fairway.settings import load
 from fairway.web.limits import Limit
+from tests.support import misbehaving
 from tests.support.site import Site, bearer
 from tests.support.upstream import Upstream
 from tests.web.test_upstreams import API, SETTINGS, Row, fields, look, put, row
@@ -122,6 +123,68 @@ def test_an_estimate_says_when_it_did_not_get_to_the_end(site, upstream):
             session, row(site).channel_id, upstream.url, Choice(names=("*",), newest=1), None, seconds=-1
         )
     assert (found.extent, found.records) == (Extent.PART, 0)
+
+
+def asked_for(site, key=None, /, **body):
+    return site.client.post(f"{API}/estimate", json=body, headers=bearer(key or site.key("owner", "admin")))
+
+
+def test_the_api_says_what_a_mirror_would_hold(site, upstream):
+    assert asked_for(site).json()["code"] == "not_found"
+    put(site, url=upstream.url)
+    assert asked_for(site).json() == {"extent": "unread", "records": 0, "size": 0, "platforms": []}
+    look(site)
+    before, asked = row(site).next_at, upstream.count()
+    sizes = {path: len(data) for path, data in upstream.files.items() if path.endswith(".conda")}
+    found = asked_for(site).json()
+    assert (found["extent"], found["records"], found["size"]) == ("whole", 3, sum(sizes.values()))
+    assert found["platforms"] == [
+        {"name": "linux-64", "packages": 1, "records": 1, "size": sizes["linux-64/lib-1.0-h0_0.conda"]},
+        {"name": "noarch", "packages": 1, "records": 2, "size": found["size"] - found["platforms"][0]["size"]},
+    ]
+    for count, body in (
+        (1, {"wanted": {"specs": ["demo >=2"]}}),
+        (2, {"wanted": {"names": ["demo"], "newest": 1, "closure": True}}),
+        (1, {"platforms": ["linux-64"]}),
+        (0, {"wanted": {"licences": ["MIT"]}}),
+    ):
+        assert asked_for(site, **body).json()["records"] == count, body
+    assert (row(site).mode, row(site).wanted, row(site).next_at) == ("proxy", None, before)
+    assert upstream.count() == asked
+
+
+def test_who_may_not_see_the_settings_estimates_nothing_and_what_cannot_be_is_refused(site, upstream):
+    put(site, url=upstream.url)
+    site.user("other")
+    for body in ({"wanted": {"newest": 0}}, {"wanted": {"specs": ["demo >>1"]}}, {"platforms": ["mars-64"]}):
+        assert (asked_for(site, **body).status_code, asked_for(site, **body).json()["code"]) == (
+            422, "upstream_invalid",
+        )  # fmt: skip
+    assert asked_for(site, site.key("other", "admin")).json()["code"] == "scope_missing"
+    assert asked_for(site, site.key("owner", "upload")).json()["code"] == "scope_missing"
+    site.limits.estimates = Limit("estimates", 1, 60, 1)
+    assert [asked_for(site).status_code for _ in range(2)] == [200, 429]
+
+
+def test_no_estimate_is_made_of_what_was_read_for_another_choice(site, upstream):
+    """The settings say what is to be read; until that is done, only the choice before is here."""
+    put(site, url=upstream.url, mode="mirror", wanted={"names": ["lib"]})
+    look(site)
+    put(site, url=upstream.url)
+    assert asked_for(site).json()["extent"] == "unread"
+    look(site)
+    assert asked_for(site).json()["records"] == 3
+
+
+def test_an_estimate_is_of_a_part_until_all_platforms_were_read(site, upstream):
+    upstream.fault("*/noarch/*", misbehaving.status(500))
+    put(site, url=upstream.url)
+    look(site)
+    assert [asked_for(site).json()[key] for key in ("extent", "records")] == ["part", 1]
+    assert "At least 1 file, " in estimated(site, upstream)
+    upstream.heal()
+    look(site)
+    assert [asked_for(site).json()[key] for key in ("extent", "records")] == ["whole", 3]
 
 
 def test_a_mirrors_files_are_counted_while_they_come(site, upstream):

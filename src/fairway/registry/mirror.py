@@ -30,15 +30,6 @@ log = structlog.get_logger("fairway.mirror")
 AT_ONCE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a mirror would hold; `size` in bytes of files."""
-
-    names: int
-    records: int
-    size: int
-
-
 def narrowed(readings: Mapping[str, Reading], choice: Choice) -> dict[str, Reading]:
     """Readings of an upstream's subdirs with nothing in them but what a mirror wants, each as if the upstream were that.
 
@@ -69,18 +60,6 @@ def holding(reading: Reading, wanted: Mapping[str, Sequence[Found]]) -> Reading:
 def written_of(one: Found) -> Written:
     record = one.record if one.url is None else one.record | {"url": one.url}
     return Written(one.section, key_of(one.filename, one.section), record)
-
-
-def estimate(readings: Mapping[str, Reading]) -> Estimate:
-    """What readings of a choice, or of everything, come to. Raises: RemoteError, Invalid."""
-    names, records, size = 0, 0, 0
-    for subdir, reading in readings.items():
-        for name, written in reading.fetch(list(reading.sources)):
-            found, _ = foreign.records(name, subdir, written)
-            names += bool(found)
-            records += len(found)
-            size += sum(one.record["size"] for one in found)
-    return Estimate(names, records, size)
 
 
 @dataclass(slots=True)

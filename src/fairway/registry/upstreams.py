@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from fairway.conda.choice import Choice
+from fairway.conda.choice import Choice, check_platforms
 from fairway.conda.names import KNOWN_SUBDIRS
 from fairway.db.models import (
     Channel,
@@ -165,9 +165,7 @@ def checked(settings: Settings) -> Settings:
             f"An upstream is looked at every {EVERY_LEAST} seconds to every {EVERY_MOST // 86_400} days.",
             code="upstream_invalid",
         )
-    unknown = sorted(set(settings.subdirs or ()) - KNOWN_SUBDIRS)
-    if unknown:
-        raise Invalid(f"There is no platform {unknown[0][:40]}.", code="upstream_invalid")
+    check_platforms(settings.subdirs or ())
     if settings.mode not in ("proxy", "mirror"):
         raise Invalid("An upstream is a proxy or a mirror.", code="upstream_invalid")
     if settings.wanted is not None:

@@ -2,20 +2,61 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated, Literal
 
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from fairway.conda.choice import Choice, check_platforms
 from fairway.errors import NotFound
-from fairway.registry import conflicts
+from fairway.registry import conflicts, estimating
 from fairway.registry import upstreams as registry
 from fairway.registry.access import Action
 from fairway.web import attaching
 from fairway.web.api.bodies import JsonRoute
 from fairway.web.api.channels import ChannelPath
-from fairway.web.api.models import ChangedFile, ChangedFileName, NewUpstream, Upstream
+from fairway.web.api.models import ChangedFile, ChangedFileName, NewUpstream, Strict, Upstream, Wanted
 from fairway.web.attaching import Secret
-from fairway.web.deps import App, Who, allow
+from fairway.web.deps import App, Who, allow, limits_of
 
 router = APIRouter(tags=["channels"], route_class=JsonRoute)
+
+
+class NewEstimate(Strict):
+    """What a mirror is to hold, as in `NewUpstream`. `wanted` null: everything; `platforms` null: whatever the upstream has."""
+
+    platforms: list[Annotated[str, Field(max_length=32)]] | None = None
+    wanted: Wanted | None = None
+
+
+class EstimatedPlatform(BaseModel):
+    name: str
+    packages: int
+    records: int
+    size: int
+
+    @classmethod
+    def of(cls, share: estimating.Share) -> EstimatedPlatform:
+        return cls(name=share.subdir, packages=share.names, records=share.records, size=share.size)
+
+
+class Estimate(BaseModel):
+    """How much a mirror would hold: `records`, each of which stands for a file, and the bytes of these files in `size`.
+
+    `extent` says what it was made of: `whole`, the index as it was read here last; `part`, as much of it as was read so far or
+    could be looked at in the time, so that there is more; `unread`, nothing, since the index was not read yet as the settings are now; `chosen`, nothing,
+    since only what the mirror's own choice wants is known here.
+    """
+
+    extent: Literal["whole", "part", "unread", "chosen"]
+    records: int
+    size: int
+    platforms: list[EstimatedPlatform]
+
+    @classmethod
+    def of(cls, found: estimating.Estimate) -> Estimate:
+        shares = [EstimatedPlatform.of(share) for share in found.shares]
+        return cls(extent=found.extent.value, records=found.records, size=found.size, platforms=shares)
 
 
 @router.get("/api/v1/channels/{channel}/upstream")
@@ -74,6 +115,22 @@ def refresh_upstream(app: App, actor: Who, channel: ChannelPath) -> Upstream:
     allow(app, actor, Action.REINDEX, channel)
     with app.database.write() as session:
         return Upstream.of(registry.refresh_soon(session, actor, channel, now=app.now()))
+
+
+@router.post("/api/v1/channels/{channel}/upstream/estimate")
+def estimate_mirror(request: Request, app: App, actor: Who, channel: ChannelPath, body: NewEstimate) -> Estimate:
+    """Say how much a mirror of the channel's upstream would hold, out of the index that was read here; nothing is saved or
+    fetched, and the upstream is not asked. 404 if the channel has no upstream.
+    """
+    allow(app, actor, Action.MANAGE, channel)
+    limits_of(request).estimates.take(actor.user_id)
+    check_platforms(body.platforms or ())
+    choice = Choice() if body.wanted is None else Choice.parse(body.wanted.model_dump(exclude_defaults=True))
+    with app.database.read() as session:
+        view = registry.show(session, actor, channel)
+        if view is None:
+            raise NotFound(f"The channel {channel} has no upstream.")
+        return Estimate.of(estimating.estimate(session, view.channel_id, view.url, choice, body.platforms))
 
 
 @router.get("/api/v1/channels/{channel}/upstream/conflicts")
