@@ -222,6 +222,35 @@ def test_it_is_looked_at_one_at_a_time_and_not_again_at_once(site, upstream):
     assert site.client.post(f"{API}/refresh", headers=bearer(key)).status_code == 202
 
 
+def test_a_look_that_died_counts_as_the_last_one(site, upstream):
+    """Else whoever asks has a process started again at once, for as long as it dies."""
+    key = site.key("owner", "admin")
+    put(site, url=upstream.url)
+    with site.app.database.write() as session:
+        upstreams.plan(session, row(site).channel_id, now=site.app.now(), died=True)
+    answer = site.client.post(f"{API}/refresh", headers=bearer(key))
+    assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+    assert "broken off" in site.get(API).json()["error"]
+
+
+def test_settings_cannot_be_saved_again_and_again_to_have_it_looked_at(site, upstream):
+    site.limits.settings = Limit("changes of upstreams", 2, 300, 2)
+    key, owner = site.key("owner", "admin"), site.browser("owner")
+    assert put(site, key, url=upstream.url).status_code == 200
+    assert owner.post(SETTINGS, fields(upstream)).status_code == 303
+    before = row(site).next_at
+    refused = put(site, key, url=upstream.url, mode="mirror")
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert "more than 2 changes of upstreams in five minutes; try again in" in refused.json()["detail"]
+    assert int(refused.headers["retry-after"]) > 0
+    page = owner.post(SETTINGS, fields(upstream, mode="mirror"))
+    assert (page.status_code, "more than 2 changes of upstreams" in page.text) == (429, True)
+    accepted = site.client.post(f"{API}/accept", json={"subdir": "noarch", "filename": "x"}, headers=bearer(key))
+    assert accepted.status_code == 429
+    assert (row(site).mode, row(site).next_at) == ("proxy", before)
+    assert put(site, site.key("admin", "admin"), url=upstream.url).status_code == 200  # who runs the server
+
+
 def test_files_whose_hash_changed_are_listed_with_both(site, upstream):
     name = upstream.add("odd", "1.0")
     upstream.publish()

@@ -393,8 +393,7 @@ def plan(
     if due is not None and row.next_at != due:
         return row.next_at
     if died or row.checked_at < begun:  # also one that failed over what nobody thought of said nothing of it
-        row.failures += 1
-        row.progress = None
+        row.failures, row.checked_at, row.progress = row.failures + 1, now, None
         row.error = "The refresh was broken off before its end; it goes on from there."
     row.next_at = next_after(row, now=now)
     return row.next_at

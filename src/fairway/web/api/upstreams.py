@@ -17,7 +17,7 @@ from fairway.web.api.bodies import JsonRoute
 from fairway.web.api.channels import ChannelPath
 from fairway.web.api.models import ChangedFile, ChangedFileName, NewUpstream, Strict, Upstream, Wanted
 from fairway.web.attaching import Secret
-from fairway.web.deps import App, Who, allow, limits_of
+from fairway.web.deps import App, Who, allow, limits_of, may_have_looked
 
 router = APIRouter(tags=["channels"], route_class=JsonRoute)
 
@@ -71,11 +71,12 @@ def show_upstream(app: App, actor: Who, channel: ChannelPath) -> Upstream:
 
 
 @router.put("/api/v1/channels/{channel}/upstream")
-def set_upstream(app: App, actor: Who, channel: ChannelPath, body: NewUpstream) -> Upstream:
+def set_upstream(request: Request, app: App, actor: Who, channel: ChannelPath, body: NewUpstream) -> Upstream:
     """Let a channel serve an upstream as well, or change how; it is read at once, in the background. With another
     address, what was of the first goes.
     """
     allow(app, actor, Action.MANAGE, channel)
+    may_have_looked(request, actor)
     given = body.credential
     chosen = attaching.settings(
         app,
@@ -142,11 +143,12 @@ def list_conflicts(app: App, actor: Who, channel: ChannelPath) -> list[ChangedFi
 
 
 @router.post("/api/v1/channels/{channel}/upstream/accept", status_code=202)
-def accept_conflict(app: App, actor: Who, channel: ChannelPath, body: ChangedFileName) -> ChangedFile:
+def accept_conflict(request: Request, app: App, actor: Who, channel: ChannelPath, body: ChangedFileName) -> ChangedFile:
     """Take what the upstream says of a file now for right: ours goes, and the new one is in the index after the next look,
     which begins at once.
     """
     allow(app, actor, Action.MANAGE, channel)
+    may_have_looked(request, actor)
     with app.database.write() as session:
         found = conflicts.accept(session, actor, channel, body.subdir, body.filename, now=app.now())
     app.publisher.poke()

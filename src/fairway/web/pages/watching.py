@@ -18,7 +18,7 @@ from fairway.registry.estimating import Estimate
 from fairway.registry.upstreams import Settings, UpstreamView
 from fairway.web import attaching
 from fairway.web.attaching import Secret
-from fairway.web.deps import App, app_of, limits_of
+from fairway.web.deps import App, app_of, limits_of, may_have_looked
 from fairway.web.errors import status_of
 from fairway.web.pages.channel import entered, framed
 from fairway.web.pages.forms import Form, PageRoute, Sent, see_other
@@ -62,6 +62,7 @@ def settings(request: Request, actor: Manager, channel: str) -> Response:
 @router.post(PAGE)
 def change(request: Request, app: App, actor: Manager, channel: str, form: Sent) -> Response:
     """Serve what was filled in, or a preset by its button."""
+    may_have_looked(request, actor)
     with app.database.read() as session:
         before = upstreams.show(session, actor, channel)
     try:
@@ -160,6 +161,7 @@ def refresh(request: Request, app: App, actor: Manager, channel: str) -> Respons
 @router.post(PAGE + "/accept")
 def accept(request: Request, app: App, actor: Manager, channel: str, form: Sent) -> Response:
     """Believe the hash that the upstream says of a file now."""
+    may_have_looked(request, actor)
     with app.database.write() as session:
         conflicts.accept(session, actor, channel, form.text("subdir"), form.text("filename"), now=app.now())
     app.publisher.poke()
