@@ -12,7 +12,7 @@ from sqlalchemy import select
 from fairway.app import Fairway
 from fairway.cli.upstreams import run
 from fairway.db.models import Package
-from fairway.registry import channels, fsck, upstreams
+from fairway.registry import channels, fsck, reserved, upstreams
 from fairway.registry.actor import CONSOLE, Visibility
 from fairway.registry.upstreams import Settings
 from fairway.settings import load
@@ -123,6 +123,9 @@ def test_names_of_ours_win_whatever_the_version_and_the_platform(site, upstream)
     assert list(shard(site, "tool")["packages.conda"]) == [mine]
     assert "tool" not in names(site, "linux-64")
     remove(site, mine)
+    assert "tool" not in names(site)
+    with site.app.database.write() as session:
+        reserved.release(session, CONSOLE, "lab", "tool", now=site.app.now())
     assert set(shard(site, "tool")["packages.conda"]) == {"tool-9.0-h0_0.conda", "tool-10.0-h0_0.conda"}
     assert len(shard(site, "tool", "linux-64")["packages.conda"]) == 2
     assert found(site, "tool") == [("tool", "10.0")]

@@ -19,7 +19,7 @@ from fairway.cli.context import Column, DataOption, JsonOption, listing, moment,
 from fairway.conda.choice import Choice, check_platforms
 from fairway.conda.names import KNOWN_SUBDIRS
 from fairway.errors import FairwayError, NotFound, RemoteMissing, SecretLost, SetupError
-from fairway.registry import access, conflicts, estimating, mirror
+from fairway.registry import access, conflicts, estimating, mirror, reserved
 from fairway.registry import upstreams as registry
 from fairway.registry.access import Action
 from fairway.registry.actor import CONSOLE
@@ -54,6 +54,11 @@ CONFLICT_COLUMNS = (
     Column("sha256 at first", lambda found: found.sha256),
     Column("sha256 claimed now", lambda found: found.claimed),
     Column("fetched", lambda found: found.fetched),
+)
+RESERVED_COLUMNS = (
+    Column("name", lambda kept: kept.name),
+    Column("deleted", lambda kept: moment(kept.deleted_at)),
+    Column("files upstream", lambda kept: kept.records),
 )
 ESTIMATE_COLUMNS = (
     Column("platform", lambda share: share.subdir),
@@ -175,6 +180,30 @@ def accept(
     with opened(data) as app, app.database.write() as session:
         done = conflicts.accept(session, CONSOLE, channel, subdir, filename, now=app.now())
     print(f"{file} of {channel} will have the sha256 {done.claimed}; it is back with the next refresh.")
+
+
+@upstreams.command("reserved")
+def list_reserved(channel: Channel, as_json: JsonOption = False, data: DataOption = None) -> None:
+    """List the names that stay the channel's although all their files are deleted: nothing of them comes from the upstream."""
+    with opened(data) as app, app.database.read() as session:
+        found = reserved.names(session, CONSOLE, channel)
+    listing(found, RESERVED_COLUMNS, as_json=as_json)
+
+
+@upstreams.command("release")
+def release(
+    channel: Channel,
+    name: Annotated[str, typer.Argument(help="A name that 'fairway upstream reserved' lists")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
+    data: DataOption = None,
+) -> None:
+    """Let a name whose files are all deleted be the upstream's."""
+    if not yes:
+        print(reserved.RISK)
+        typer.confirm(f"Release {name}?", abort=True)
+    with opened(data) as app, app.database.write() as session:
+        kept = reserved.release(session, CONSOLE, channel, name, now=app.now())
+    print(f"{name} of {channel} is the upstream's, which has {kept.records} files of it.")
 
 
 @upstreams.command("presets")

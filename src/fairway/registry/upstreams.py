@@ -26,7 +26,7 @@ from fairway.db.models import (
 )
 from fairway.errors import Invalid, NotFound, RateLimited
 from fairway.queue import jobs
-from fairway.registry import access, audit, copies, index, listed, theirs
+from fairway.registry import access, audit, copies, index, theirs
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.remote.addresses import Location
@@ -215,7 +215,7 @@ def attach(
     row.next_at = now
     session.flush()
     if merged is not None and merged != settings.merge:
-        settle_all(session, home.id, now=now)
+        theirs.settle_all(session, home.id, now=now)
     look_now(session, home.id, now=now)
     audit.note(
         session, actor, "channel.upstream", home.name, now=now, channel_id=home.id,
@@ -238,15 +238,6 @@ def read_anew(session: Session, channel_id: int) -> None:
         .values(validators={})
         .execution_options(synchronize_session=False)
     )
-
-
-def settle_all(session: Session, channel_id: int, *, now: int) -> None:
-    """Names that are ours and the upstream's are shown another way from now on."""
-    both = select(Package).where(Package.channel_id == channel_id, Package.live > 0, Package.remote > 0)
-    packages = list(session.scalars(both))
-    theirs.settle(session, channel_id, [package.name for package in packages], now=now)
-    for package in packages:
-        listed.again(session, package)
 
 
 def detach(session: Session, actor: Actor, channel: str, *, now: int) -> None:

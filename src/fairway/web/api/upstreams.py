@@ -9,13 +9,22 @@ from pydantic import BaseModel, Field
 
 from fairway.conda.choice import Choice, check_platforms
 from fairway.errors import NotFound
-from fairway.registry import conflicts, estimating
+from fairway.registry import conflicts, estimating, reserved
 from fairway.registry import upstreams as registry
 from fairway.registry.access import Action
 from fairway.web import attaching
 from fairway.web.api.bodies import JsonRoute
 from fairway.web.api.channels import ChannelPath
-from fairway.web.api.models import ChangedFile, ChangedFileName, NewUpstream, Strict, Upstream, Wanted
+from fairway.web.api.models import (
+    ChangedFile,
+    ChangedFileName,
+    KeptName,
+    NewUpstream,
+    ReleasedName,
+    Strict,
+    Upstream,
+    Wanted,
+)
 from fairway.web.attaching import Secret
 from fairway.web.deps import App, Who, allow, limits_of, may_have_looked
 
@@ -153,3 +162,25 @@ def accept_conflict(request: Request, app: App, actor: Who, channel: ChannelPath
         found = conflicts.accept(session, actor, channel, body.subdir, body.filename, now=app.now())
     app.publisher.poke()
     return ChangedFile.of(found)
+
+
+@router.get("/api/v1/channels/{channel}/upstream/reserved")
+def list_reserved(app: App, actor: Who, channel: ChannelPath) -> list[KeptName]:
+    """The names that stay the channel's although all their files are deleted, a thousand at most: nothing that the upstream
+    has of them is served. For maintainers and owners. None where there is no upstream, or names are merged.
+    """
+    allow(app, actor, Action.RELEASE, channel)
+    with app.database.read() as session:
+        return [KeptName.of(one) for one in reserved.names(session, actor, channel)]
+
+
+@router.post("/api/v1/channels/{channel}/upstream/release")
+def release_name(app: App, actor: Who, channel: ChannelPath, body: ReleasedName) -> KeptName:
+    """Let such a name be the upstream's. From then on whatever the upstream has of it, now or later, is served here: whoever
+    can publish there can put a package of this name onto machines that still ask for yours (dependency confusion).
+    """
+    allow(app, actor, Action.RELEASE, channel)
+    with app.database.write() as session:
+        found = reserved.release(session, actor, channel, body.name, now=app.now())
+    app.publisher.poke()
+    return KeptName.of(found)

@@ -61,6 +61,7 @@ NOTES: dict[str, tuple[str, str]] = {
     "transferred": ("good", "The channel has a new owner."),
     "yanked": ("good", "Yanked: no solver picks it any more, and lock files still get it."),
     "unyanked": ("good", "It is back in the index."),
+    "released": ("good", "Released: what the upstream has of that name is served from now on."),
     "uploaded": ("good", "Uploaded, and in the index."),
     "suspended": ("good", "They are kept out from now on."),
     "resumed": ("good", "They can sign in again."),
