@@ -13,7 +13,6 @@ from fairway.registry.actor import CONSOLE, Role
 from fairway.registry.upstreams import Settings
 from tests.registry import test_refresh as reading
 from tests.registry.test_refresh import attach, flat, found, names, publish, refresh, remove
-from tests.support.browser import Browser
 from tests.support.builders import conda_package
 from tests.support.site import bearer
 
@@ -256,11 +255,6 @@ def test_fsck_counts_what_is_kept_anew(site, upstream):
 # --- what people do about it ----------------------------------------------------------------------------------------
 
 
-def browser(site, user):
-    """A browser of somebody who has just signed in."""
-    return Browser(site.client.app, str(site.client.base_url), site.session(user))
-
-
 def test_pages_say_to_those_who_manage_why_nothing_is_there_and_let_them_release_it(site, upstream):
     offer(upstream, "9.0")
     refresh(site, attach(site, upstream))
@@ -270,7 +264,7 @@ def test_pages_say_to_those_who_manage_why_nothing_is_there_and_let_them_release
         channels.set_member(session, CONSOLE, "lab", "reader", Role.UPLOADER, now=1)
         channels.set_member(session, CONSOLE, "lab", "keeper", Role.MAINTAINER, now=1)
     at = "/channels/lab/packages/acme"
-    reader, keeper = browser(site, "reader"), browser(site, "keeper")
+    reader, keeper = site.browser("reader"), site.browser("keeper")
     assert site.client.get(at).status_code == reader.get(at).status_code == 404
     assert reader.get(f"{at}/release").status_code == 403
     shown_page = keeper.get(at)
