@@ -6,7 +6,7 @@ import pytest
 
 from fairway.app import Fairway
 from fairway.cli.upstreams import run
-from fairway.db.models import Channel
+from fairway.db.models import Base, Channel
 from fairway.db.models import Upstream as Row
 from fairway.registry import upstreams
 from fairway.registry.upstreams import Preset
@@ -358,3 +358,59 @@ def test_the_age_of_an_index_is_a_metric_without_a_name(site, upstream):
     ]
     assert float(age) >= 90
     assert "lab" not in text
+
+
+# --- a secret in the address -----------------------------------------------------------------------------------------
+
+IN_ADDRESS = "tkSECRET12"
+SPELLED = {
+    "key": "https://1.1.1.1/t/{}/private",
+    "encoded": "https://1.1.1.1/%74/{}/private",
+    "password": "https://me:{}@1.1.1.1/private",
+    "encoded slash": "https://1.1.1.1/t%2F{}/private",
+    "two slashes": "https://1.1.1.1/t//{}/private",
+    "odd key": "https://1.1.1.1/t/{}==/private",
+    "query": "https://1.1.1.1/private?token={}",
+    "fragment": "https://1.1.1.1/private#{}",
+    "two": "https://me:{0}@1.1.1.1/t/{0}/private",
+    "no scheme": "me:{}@1.1.1.1/private",
+}
+
+
+def rows(site):
+    """Everything there is in the database."""
+    with site.app.database.read() as session:
+        for table in Base.metadata.sorted_tables:
+            yield from (repr(tuple(found)) for found in session.execute(table.select()))
+
+
+@pytest.mark.parametrize("how", SPELLED)
+@pytest.mark.parametrize("where", ["api", "form", "new", "taken"])
+def test_a_secret_in_an_address_is_nowhere_but_sealed(site, caplog, capsys, how, where):
+    """Not on the page that comes back either: a browser keeps it, and whoever looks over a shoulder sees it."""
+    url = SPELLED[how].format(IN_ADDRESS)
+    browser = site.browser("owner")
+    good = how in {"key", "encoded", "password"}
+    if where == "api":
+        answer = put(site, url=url)
+        assert answer.status_code == (200 if good else 422), answer.text
+    elif where == "form":
+        answer = browser.post(SETTINGS, {"url": url, "every": "1800", "mode": "proxy"})
+        assert answer.status_code == (303 if good else 422), answer.text
+    else:
+        fields = {"name": "lab" if where == "taken" else "fresh", "visibility": "public", "address": url}
+        answer = browser.post("/channels/new", fields)
+        assert answer.status_code == (303 if good and where == "new" else 422), answer.text
+    assert IN_ADDRESS not in answer.text
+    key = site.key("owner", "admin")
+    at = "fresh" if where == "new" else "lab"
+    for path in (f"/channels/{at}", f"/channels/{at}/settings/upstream", f"/api/v1/channels/{at}/upstream"):
+        seen = browser.get(path) if path.startswith("/channels") else site.get(path, key)
+        assert IN_ADDRESS not in seen.text
+    found = "\n".join(rows(site))
+    assert IN_ADDRESS not in found
+    assert ("https://1.1.1.1/private" in found) == (good and where != "taken")
+    printed = capsys.readouterr()
+    assert IN_ADDRESS not in caplog.text + printed.out + printed.err
+    if good and where in {"api", "form"}:
+        assert "https://1.1.1.1/private" in site.get(API, key).text

@@ -29,7 +29,7 @@ from fairway.queue import jobs
 from fairway.registry import access, audit, copies, index, theirs
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
-from fairway.remote.addresses import Location
+from fairway.remote.addresses import channel_address
 
 REFRESH = "refresh"
 """The job that refreshes a channel; its key is the channel's number."""
@@ -148,18 +148,14 @@ class Beside:
 
 def checked(settings: Settings) -> Settings:
     """The same with its address as it is kept. Raises: Invalid, RemoteRefused."""
-    url = settings.url.strip().rstrip("/")
-    if len(url) > MAX_URL:
+    if len(settings.url) > MAX_URL:
         raise Invalid(f"An upstream's address has at most {MAX_URL} characters.", code="upstream_invalid")
-    if "?" in url:
-        # it would be shown to whoever may read the channel, and what stands there is often a secret
-        raise Invalid("An upstream's address has no question mark.", code="upstream_invalid")
+    url = channel_address(settings.url.strip())
     if url.rpartition("/")[2] in KNOWN_SUBDIRS:
         raise Invalid(
             "That is the address of one platform; the upstream is the channel, one level above.",
             code="upstream_invalid",
         )
-    Location.parse(url)
     if not EVERY_LEAST <= settings.every <= EVERY_MOST:
         raise Invalid(
             f"An upstream is looked at every {EVERY_LEAST} seconds to every {EVERY_MOST // 86_400} days.",

@@ -48,6 +48,8 @@ def new(request: Request) -> Response:
 
 
 def show_new(request: Request, form: Form) -> Response:
+    if attaching.may_hold_secret(form.text("address")):
+        form.empty("address")
     offered = [("", "None"), *((one.name, f"{one.name}: {one.title}") for one in upstreams.PRESETS)]
     return page(request, "channel/new.html", form.status, form=form, visibilities=VISIBILITIES, upstreams=offered)
 

@@ -174,6 +174,11 @@ class Form:
         text = self.text(name)
         return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
 
+    def empty(self, name: str) -> None:
+        """Show a field without what was sent in it."""
+        if name in self.fields:
+            self.fields[name][0] = ""
+
     def refuse(self, name: str, sentence: str) -> None:
         """What is wrong with a field; the first that is said of it stays."""
         self.errors.setdefault(name, sentence)

@@ -191,6 +191,8 @@ def show_settings(
 ) -> Response:
     """`sent` without fields: the page shows what is kept. `status` is the error that the page answers with."""
     app = app_of(request)
+    if attaching.may_hold_secret(sent.text("url")):
+        sent.empty("url")
     with app.database.read() as session:
         head = entered(app, session, actor, channel, Action.MANAGE)
         view = None if head.upstream is None else upstreams.show_of(session, head.id)
