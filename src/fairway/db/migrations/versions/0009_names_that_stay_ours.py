@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0007"  # 0008 is on its way: when it is here, this follows it
 branch_labels = None
 depends_on = None
 
