@@ -25,7 +25,7 @@ from fairway.db import migrate
 from fairway.db.engine import Database
 from fairway.db.models import Upstream
 from fairway.errors import FairwayError, NotFound, SetupError, StorageFull
-from fairway.queue import worker
+from fairway.queue import jobs, worker
 from fairway.registry import setup
 from fairway.registry.actor import Actor
 from fairway.registry.committer import Committer
@@ -232,6 +232,9 @@ class Fairway:
         removed = self.staging.clear_dead()
         if removed:
             log.info("staging.cleared", files=removed)
+        if self._lock is not None:  # there is no other server
+            with self.database.write() as session:
+                jobs.release(session)
         _ = self.reader
         self.publisher.start(apart=build)
         run_jobs = partial(self._run_jobs, handlers, recurring)

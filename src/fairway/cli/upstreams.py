@@ -29,7 +29,7 @@ from fairway.registry.mirror import Fetched, Fetching
 from fairway.registry.refresh import USUAL, Done, Refresh
 from fairway.registry.upstreams import PRESETS, Settings, SubdirView, UpstreamView
 from fairway.remote import channel as remote
-from fairway.sandbox.confined import lower
+from fairway.sandbox.confined import end_with_input, lower
 
 upstreams = typer.Typer(help="Channels elsewhere that channels of this server serve as well.", no_args_is_help=True)
 
@@ -221,6 +221,7 @@ def refresh(
     """Read an upstream's index now. What clients get changes at the end of each platform, all at once."""
     if channel is None:
         lower(resource.RLIMIT_DATA, MEMORY)
+        end_with_input()
     with opened(data) as app:
         if channel is not None:
             with app.database.read() as session:
