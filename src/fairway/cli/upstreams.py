@@ -130,7 +130,7 @@ def set_upstream(
             subdirs=tuple(platform) if platform else None,
             wanted=wanted or None,
         )
-        view = registry.attach(session, CONSOLE, channel, chosen, now=app.now())
+        view = registry.attach(session, CONSOLE, channel, chosen, site=app.settings.url, now=app.now())
     print(
         f"{channel} serves {view.url} as well. A running server reads it now; 'fairway upstream refresh' does it here."
     )

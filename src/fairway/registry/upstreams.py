@@ -26,7 +26,7 @@ from fairway.db.models import (
 )
 from fairway.errors import Invalid, NotFound, RateLimited
 from fairway.queue import jobs
-from fairway.registry import access, audit, copies, index, theirs
+from fairway.registry import access, audit, circles, copies, index, theirs
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.remote.addresses import channel_address
@@ -181,15 +181,16 @@ def called(url: str | None) -> str | None:
 
 
 def attach(
-    session: Session, actor: Actor, channel: str, settings: Settings, *, forget: bool = False, now: int
+    session: Session, actor: Actor, channel: str, settings: Settings, *, forget: bool = False, site: str = "", now: int
 ) -> UpstreamView:
     """Let a channel serve an upstream, or change how. With another address, what was of the first goes. Without a
-    credential, that of the same address stays, unless it is to `forget` it. Raises as access.require does for MANAGE;
-    Invalid.
+    credential, that of the same address stays, unless it is to `forget` it. `site` is where this server is. Raises as
+    access.require does for MANAGE; Invalid.
     """
     home = access.channel_for(session, actor, Action.MANAGE, channel)
     hold(session, home.id)
     settings = checked(settings)
+    circles.require_none(session, actor, home.name, settings.url, site=site)
     row = session.get(Upstream, home.id, with_for_update=True)
     before = None if row is None else row.url
     if row is not None and row.url != settings.url:

@@ -102,7 +102,7 @@ def set_upstream(request: Request, app: App, actor: Who, channel: ChannelPath, b
     )
     forget = given is None and "credential" in body.model_fields_set
     with app.database.write() as session:
-        view = registry.attach(session, actor, channel, chosen, forget=forget, now=app.now())
+        view = registry.attach(session, actor, channel, chosen, forget=forget, site=app.settings.url, now=app.now())
     app.publisher.poke()
     return Upstream.of(view)
 

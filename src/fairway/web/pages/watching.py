@@ -74,8 +74,13 @@ def change(request: Request, app: App, actor: Manager, channel: str, form: Sent)
     except (Invalid, RemoteError) as error:
         form.blame(error, {"credential_invalid": "secret"}, otherwise="url")
         return show_settings(request, actor, channel, Form(errors=form.errors) if form.value("preset") else form)
-    with app.database.write() as session:
-        upstreams.attach(session, actor, channel, chosen, forget=form.value("credential") == FORGET, now=app.now())
+    try:
+        with app.database.write() as session:
+            forget = form.value("credential") == FORGET
+            upstreams.attach(session, actor, channel, chosen, forget=forget, site=app.settings.url, now=app.now())
+    except Invalid as error:
+        form.refuse("url", error.detail)
+        return show_settings(request, actor, channel, form)
     app.publisher.poke()
     return see_other(request, f"/channels/{channel}/settings/upstream", "saved")
 
