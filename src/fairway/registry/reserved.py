@@ -77,7 +77,8 @@ def release(session: Session, actor: Actor, channel: str, name: str, *, now: int
     package = session.scalars(query.execution_options(populate_existing=True)).one()
     package.reserved = False
     theirs.count(session, package, merge=False)
-    session.execute(update(Channel).where(Channel.id == home.id).values(packages=Channel.packages + package.shown))
+    more = int(package.shown)
+    session.execute(update(Channel).where(Channel.id == home.id).values(packages=Channel.packages + more))
     session.flush()
     theirs.settle(session, home.id, [name], now=now)
     listed.again(session, package)
