@@ -255,6 +255,7 @@ def answered(
         version or None,
         [f"{app.settings.url}/{one.name}" for one in channels],
         private=any(one.visibility is not Visibility.PUBLIC for one in channels),
+        of=f"{app.settings.url}/{found.channel}" if found is not None and found.hidden_by is not None else None,
     )
     query = choice.query
     return Answer(state, found, channels, lines, f"{at}/needed{'?' if query else ''}{query}", said)
