@@ -66,8 +66,9 @@ def is_due(session: Session, kinds: Collection[str], *, now: int) -> bool:
 
 def claim(session: Session, *, now: int, kinds: Collection[str] | None = None) -> Claimed | None:
     """Take the job that is due longest, of these kinds or of any. A worker that dies with it loses it when its lease ends."""
-    # a lease that ends later than any could was taken by a clock that ran ahead
-    free = ~Job.lease_until.between(now + 1, now + LEASE_MS)
+    # A lease that ends much later than any could was taken by a clock that ran ahead. Not one that ends a moment later: what
+    # another thread or machine takes for now may be some milliseconds on, and two would have the same job.
+    free = ~Job.lease_until.between(now + 1, now + 2 * LEASE_MS)
     mine = true() if kinds is None else Job.kind.in_(kinds)
     due = select(Job).where(Job.run_at <= now, free, mine).order_by(Job.run_at).limit(1)
     job = session.scalar(due.with_for_update(skip_locked=True))
