@@ -13,7 +13,7 @@ from fairway.registry.actor import CONSOLE
 from fairway.registry.channels import Change
 from fairway.registry.upstreams import Settings
 from tests.registry import test_refresh as reading
-from tests.registry.test_refresh import attach, flat, names, publish, refresh
+from tests.support.beside import attach, flat, names, publish, refresh
 
 site, upstream = reading.site, reading.upstream
 

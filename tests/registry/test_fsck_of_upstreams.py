@@ -30,8 +30,8 @@ from fairway.registry import fsck, reserved, sweep, upstreams, withdraw
 from fairway.registry.actor import CONSOLE
 from fairway.registry.upstreams import Settings
 from tests.registry import test_refresh as reading
-from tests.registry.test_refresh import attach, flat, names, publish, refresh, upstreams_of
 from tests.support import misbehaving
+from tests.support.beside import attach, flat, names, publish, refresh, upstreams_of
 from tests.support.builders import conda_package
 from tests.support.site import bearer
 

@@ -10,7 +10,7 @@ from fairway.db.models import Need, Package, Want
 from fairway.registry import channels, dependencies, listing, packages, relations
 from fairway.registry.actor import CONSOLE
 from fairway.registry.suppliers import Supplier
-from tests.registry.test_refresh import attach, flat, names, publish, refresh, remove, site, upstream  # noqa: F401
+from tests.support.beside import attach, flat, names, publish, refresh, remove, site, upstream  # noqa: F401
 
 
 def counted(running):

@@ -12,7 +12,7 @@ from fairway.registry import channels, fsck, reserved, tokens, upstreams, withdr
 from fairway.registry.actor import CONSOLE, Role
 from fairway.registry.upstreams import Settings
 from tests.registry import test_refresh as reading
-from tests.registry.test_refresh import attach, flat, found, names, publish, refresh, remove
+from tests.support.beside import attach, flat, found, names, publish, refresh, remove
 from tests.support.builders import conda_package
 from tests.support.site import bearer
 

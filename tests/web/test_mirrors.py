@@ -1,39 +1,23 @@
 """Mirrors on the settings page of an upstream: what they hold, how much that is, how far they are; looking now; changed hashes."""
 
+# ruff: noqa: F811 - fixtures that are imported
+
 from __future__ import annotations
 
 import pytest
 
-from fairway.app import Fairway
 from fairway.conda.choice import Choice
 from fairway.registry import estimating, upstreams
 from fairway.registry.estimating import Extent
-from fairway.settings import load
 from fairway.web.limits import Limit
 from tests.support import misbehaving
-from tests.support.site import Site, bearer
-from tests.support.upstream import Upstream
-from tests.web.test_upstreams import API, SETTINGS, Row, fields, look, put, row
+from tests.support.site import bearer
+from tests.web.beside import API, SETTINGS, Row, fields, look, put, row, site, upstream  # noqa: F401
 
 
-@pytest.fixture
-def upstream():
-    with Upstream() as upstream:
-        upstream.add("demo", "1.0")
-        upstream.add("demo", "2.0", depends=["lib >=1"])
-        upstream.add("lib", "1.0", subdir="linux-64")
-        upstream.publish()
-        yield upstream
-
-
-@pytest.fixture
-def site(database_url, tmp_path, upstream):
-    options = {"data": tmp_path / "data", "database_url": database_url, "upstream_allow": upstream.allow}
-    with Fairway(load(options, environ={})) as app, Site(app) as site:
-        site.limits.estimates = Limit("estimates", 0, 60, 0)
-        site.user("owner")
-        site.channel("lab", "public", owner="owner")
-        yield site
+@pytest.fixture(autouse=True)
+def any_number_of_estimates(site):
+    site.limits.estimates = Limit("estimates", 0, 60, 0)
 
 
 # --- mirrors ---------------------------------------------------------------------------------------------------------

@@ -1,59 +1,20 @@
 """A channel's upstream over HTTP: the API, the settings page, what every page of the channel says of it, and /metrics."""
 
+# ruff: noqa: F811 - fixtures that are imported
+
 from __future__ import annotations
 
 import pytest
 
-from fairway.app import Fairway
-from fairway.cli.upstreams import run
-from fairway.db.models import Base, Channel
+from fairway.db.models import Base
 from fairway.db.models import Upstream as Row
 from fairway.registry import upstreams
 from fairway.registry.upstreams import Preset
-from fairway.settings import load
 from tests.support import misbehaving
 from tests.support.browser import OWN
 from tests.support.builders import conda_package
-from tests.support.site import Site, bearer
-from tests.support.upstream import Upstream
-
-API = "/api/v1/channels/lab/upstream"
-SETTINGS = "/channels/lab/settings/upstream"
-
-
-@pytest.fixture
-def upstream():
-    with Upstream() as upstream:
-        upstream.add("demo", "1.0")
-        upstream.add("demo", "2.0", depends=["lib >=1"])
-        upstream.add("lib", "1.0", subdir="linux-64")
-        upstream.publish()
-        yield upstream
-
-
-@pytest.fixture
-def site(database_url, tmp_path, upstream):
-    options = {"data": tmp_path / "data", "database_url": database_url, "upstream_allow": upstream.allow}
-    with Fairway(load(options, environ={})) as app, Site(app) as site:
-        site.user("owner")
-        site.channel("lab", "public", owner="owner")
-        yield site
-
-
-def put(site, key=None, /, **body):
-    return site.client.put(API, json=body, headers=bearer(key or site.key("owner", "admin")))
-
-
-def look(site):
-    with site.app.database.read() as session:
-        number = session.query(Channel.id).filter_by(name="lab").scalar()
-    return run(site.app, number)
-
-
-def row(site):
-    with site.app.database.read() as session:
-        return session.query(Row).one_or_none()
-
+from tests.support.site import bearer
+from tests.web.beside import API, SETTINGS, fields, look, put, row, site, upstream  # noqa: F401
 
 # --- the API ---------------------------------------------------------------------------------------------------------
 
@@ -150,10 +111,6 @@ def preset(monkeypatch, upstream):
     """A well-known channel that is here."""
     known = (Preset("forge", "Everything", upstream.url),)
     monkeypatch.setattr(upstreams, "PRESETS", known)
-
-
-def fields(upstream, **others):
-    return {"url": upstream.url, "every": "1800", "keep": "1", "platforms": "", **others}
 
 
 def test_a_well_known_channel_is_added_with_its_button(site, preset, upstream):
