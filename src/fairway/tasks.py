@@ -14,7 +14,7 @@ import structlog
 from fairway.errors import FairwayError, Unavailable
 from fairway.queue import jobs
 from fairway.queue.worker import Handler
-from fairway.registry import sessions, upstreams
+from fairway.registry import fetches, sessions, upstreams
 from fairway.registry.sweep import sweep
 from fairway.settings import environment
 
@@ -93,6 +93,7 @@ def run_sweep(app: Fairway) -> int | None:
     """Throw away what was deleted or superseded long enough ago, and what died uploads left in staging."""
     with app.database.write() as session:
         sessions.forget(session, now=app.now())
+    fetches.forget(app.database, now=app.now())
     swept = sweep(app.database, app.blobs, now=app.now(), keep_ms=app.settings.keep_ms)
     staged = app.staging.sweep(STAGED_SECONDS)
     log.info("sweep", channels=swept.channels, files=swept.files, objects=swept.objects, staged=staged)

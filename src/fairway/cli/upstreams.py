@@ -294,6 +294,7 @@ def fetch(app: Fairway, channel_id: int, upstream: remote.Upstream, *, seconds: 
         over=lambda: app.stopping,
         enough=lambda: time.monotonic() > until,
         room=app.room,
+        fetches=app.fetches,
     ).run()
     with app.database.write() as session:
         registry.fetched(session, channel_id, failed=done.failed, error=done.error)

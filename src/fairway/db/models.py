@@ -21,11 +21,11 @@ from sqlalchemy import (
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column
 
-from fairway.db.elsewhere import Copy, Relation, Upstream, UpstreamName, UpstreamSubdir, Want
+from fairway.db.elsewhere import Copy, Fetch, Relation, Upstream, UpstreamName, UpstreamSubdir, Want
 from fairway.db.table import NUMBERS_ONCE, Base
 from fairway.db.types import Id, Json, Name
 
-__all__ = ["Base", "Copy", "Relation", "Upstream", "UpstreamName", "UpstreamSubdir", "Want"]
+__all__ = ["Base", "Copy", "Fetch", "Relation", "Upstream", "UpstreamName", "UpstreamSubdir", "Want"]
 
 
 class User(Base):
