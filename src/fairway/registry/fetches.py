@@ -216,9 +216,8 @@ def said_of(error: RemoteError | None) -> dict[str, Any] | None:
 def error_of(said: dict[str, Any] | None) -> RemoteError | None:
     if said is None:
         return None
-    kind = KINDS.get(said["kind"], RemoteError)
-    made = kind(said["detail"], code=said["code"])
-    made.seconds = said["seconds"]
+    made = KINDS.get(said["kind"], RemoteError)(said["detail"])
+    made.code, made.seconds = said["code"], said["seconds"]
     return made
 
 

@@ -26,6 +26,7 @@ log = structlog.get_logger("fairway.remote")
 SECONDS = 4 * 3_600.0
 LINGER_SECONDS = 10.0  # who looked for a file just before it was stored comes here just after
 LOOK_SECONDS = 0.1  # between two looks at what another process fetches
+BLIND_SECONDS = 30.0  # how long to follow while nobody can tell what becomes of it
 ELSEWHERE_SECONDS = 45.0  # how long to wait for another machine: clients give up after a minute
 AT_ONCE, OF_ONE = 16, 8
 WAITING = 512
@@ -183,7 +184,8 @@ class Transfers:
         """Follow another process: what became of its fetch."""
         owner, fd = turn.owner, None
         path = self._staging.path_of(owner)
-        until = time.monotonic() + ELSEWHERE_SECONDS
+        seen = time.monotonic()
+        until = seen + ELSEWHERE_SECONDS
         try:
             while turn.state is State.THEIRS:
                 if fd is None and turn.here:
@@ -196,7 +198,11 @@ class Transfers:
                     )
                 if self._stop.wait(LOOK_SECONDS):
                     raise RemoteUnavailable(f"{transfer.shown}: not fetched, because this server is stopping.")
-                turn = claim.look(owner)
+                try:
+                    turn, seen = claim.look(owner), time.monotonic()
+                except Unavailable:  # who fetches goes on without it, too
+                    if time.monotonic() - seen > BLIND_SECONDS:
+                        raise
             if turn.state is State.GOOD and fd is not None:
                 size = os.fstat(fd).st_size
                 transfer.read_from(fd, path, size - HELD_BACK)
