@@ -31,6 +31,7 @@ from fairway.remote.sharing import State, Turn
 log = structlog.get_logger("fairway.fetches")
 
 LEASE_MS = 10_000
+SLACK_MS = 5_000  # who asks has looked at the clock before it waited for the row, which may have been renewed meanwhile
 BEAT_SECONDS = 3.0
 LINGER_SECONDS = 10.0  # for those who look now and then what has become of a fetch
 FORGET_MS = 60_000
@@ -64,7 +65,7 @@ def taking(dialect: str) -> Any:
     """Insert a claim, or take over one that nobody holds. Two who do so at once get one row between them."""
     insert: Any = sqlite.insert(TABLE) if dialect == "sqlite" else postgresql.insert(TABLE)
     # a lease that ends later than any could was taken by a clock that ran ahead
-    held = TABLE.c.lease_until.between(bindparam("now") + 1, bindparam("now") + LEASE_MS)
+    held = TABLE.c.lease_until.between(bindparam("now") + 1, bindparam("now") + LEASE_MS + SLACK_MS)
     changes = {name: insert.excluded[name] for name in ("owner", "machine", "lease_until", "ended", "error")}
     made = insert.values(
         subdir_id=bindparam("subdir_id"),
@@ -186,7 +187,11 @@ class FileClaim:
             error = error_of(found.error)
             return Turn(State.GOOD if error is None else State.FAILED, owner, error=error)
         now = self._fetches.now()
-        return self._theirs(owner, found.machine) if now < found.lease_until <= now + LEASE_MS else Turn(State.FREE)
+        return (
+            self._theirs(owner, found.machine)
+            if now < found.lease_until <= now + LEASE_MS + SLACK_MS
+            else Turn(State.FREE)
+        )
 
     def end(self, owner: str, ended: State, error: RemoteError | None = None) -> None:
         self._fetches.let_go(owner)
