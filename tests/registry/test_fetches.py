@@ -354,3 +354,13 @@ def test_a_proxy_on_sqlite_needs_no_claim(site, upstream, file):
     found = offer(site.app, file)
     claim = site.app.fetches.of(replace(found, mirrored=False))
     assert (claim is None) == site.app.database.is_sqlite
+
+
+def test_a_claim_of_a_moment_ahead_is_held(site, upstream, file):
+    """Whoever asks looked at the clock, and then waited for the row."""
+    found = offer(site.app, file)
+    ahead = fetches.Fetches(site.app.database, lambda: site.app.now() + 1_000)
+    turn = ahead.of(found).take()
+    mine = site.app.fetches.of(found)
+    assert (mine.take().state, mine.look(turn.owner).state) == (State.THEIRS, State.THEIRS)
+    ahead.close()
