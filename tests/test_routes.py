@@ -51,8 +51,11 @@ DECISIONS = {
     ("PUT", "/api/v1/channels/{channel}/upstream"): "MANAGE",
     ("DELETE", "/api/v1/channels/{channel}/upstream"): "MANAGE",
     ("POST", "/api/v1/channels/{channel}/upstream/refresh"): "REINDEX",
+    ("POST", "/api/v1/channels/{channel}/upstream/estimate"): "MANAGE",
     ("GET", "/api/v1/channels/{channel}/upstream/conflicts"): "MANAGE",
     ("POST", "/api/v1/channels/{channel}/upstream/accept"): "MANAGE",
+    ("GET", "/api/v1/channels/{channel}/upstream/reserved"): "RELEASE",
+    ("POST", "/api/v1/channels/{channel}/upstream/release"): "RELEASE",
     ("GET", "/api/v1/channels/{channel}/packages"): "READ",
     ("GET", "/api/v1/channels/{channel}/packages/{name}"): "READ",
     ("GET", "/api/v1/channels/{channel}/packages/{name}/solve"): "READ",
@@ -127,6 +130,7 @@ DECISIONS = {
             "invitations/{invitation_id}/withdraw": ("MANAGE", "POST"),
             "leave": ("READ", "GET POST"),
             "trash": ("DELETE", "GET"),
+            "packages/{name}/release": ("RELEASE", "GET POST"),
             "packages/{name}/files/{subdir}/{filename}/{act}": ("YANK", "GET POST"),  # or DELETE, as the act is
             "packages/{name}/versions/{version}/{act}": ("YANK", "GET POST"),
         }.items()
@@ -154,7 +158,7 @@ DECISIONS = {
         for method in methods.split()
     },
 }
-ON_A_CHANNEL = {"READ", "MANAGE", "SEE_MEMBERS", "UPLOAD", "DELETE", "YANK", "REINDEX", "trash"}
+ON_A_CHANNEL = {"READ", "MANAGE", "SEE_MEMBERS", "UPLOAD", "DELETE", "YANK", "REINDEX", "RELEASE", "trash"}
 
 
 def router(site):

@@ -25,10 +25,11 @@ from fairway.db import migrate
 from fairway.db.engine import Database
 from fairway.db.models import Upstream
 from fairway.errors import FairwayError, NotFound, SetupError, StorageFull
-from fairway.queue import worker
+from fairway.queue import jobs, worker
 from fairway.registry import setup
 from fairway.registry.actor import Actor
 from fairway.registry.committer import Committer
+from fairway.registry.fetches import Fetches
 from fairway.registry.index import ShardIndexes
 from fairway.registry.lookup import Lookup
 from fairway.registry.publish import Intake, Offer, Published, accept
@@ -97,6 +98,7 @@ class Fairway:
         self.publisher = Publisher(self.database, self.blobs, self.staging, clock=self.now)
         self.lookup = Lookup(self.database, clock=self.now)
         self.counts = Counts()
+        self.fetches = Fetches(self.database, lambda: self.now())  # noqa: PLW0108 - tests give it another clock
         self.solving = Solving(self.database)
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -232,6 +234,9 @@ class Fairway:
         removed = self.staging.clear_dead()
         if removed:
             log.info("staging.cleared", files=removed)
+        if self._lock is not None:  # there is no other server
+            with self.database.write() as session:
+                jobs.release(session)
         _ = self.reader
         self.publisher.start(apart=build)
         run_jobs = partial(self._run_jobs, handlers, recurring)
@@ -272,6 +277,7 @@ class Fairway:
             self._remote.close()  # whoever asks others stops within a second
         if self._transfers is not None:
             self._transfers.close()
+        self.fetches.close()
         self.lookup.close()
         self.solving.close()
         self.publisher.stop()

@@ -10,9 +10,11 @@ from fairway import logs, settings
 from fairway.app import Fairway
 from fairway.errors import FairwayError
 from fairway.registry import flat
+from fairway.sandbox.confined import end_with_input
 
 
 def main() -> None:
+    end_with_input()
     loaded = settings.load({})
     logs.configure(loaded.settings.log_format, loaded.settings.log_level)
     with Fairway(loaded) as app:

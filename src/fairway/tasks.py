@@ -6,14 +6,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
 
-from fairway.errors import Unavailable
+from fairway.errors import FairwayError, Unavailable
 from fairway.queue import jobs
 from fairway.queue.worker import Handler
-from fairway.registry import sessions, upstreams
+from fairway.registry import fetches, sessions, upstreams
 from fairway.registry.sweep import sweep
 from fairway.settings import environment
 
@@ -51,9 +52,10 @@ def run_refresh(app: Fairway, channel_id: int) -> int | None:
         due, begun = upstreams.due_at(session, channel_id), app.now()
 
     def hold() -> None:
-        with app.database.write() as session:
+        with suppress(FairwayError), app.database.write() as session:  # the next time will do
             jobs.hold(session, upstreams.REFRESH, key=str(channel_id), now=app.now())
 
+    hold()
     returned = run_child(app, ["fairway", "upstream", "refresh", "--channel-id", str(channel_id)], hold)
     app.publisher.poke()
     with app.database.write() as session:
@@ -68,10 +70,12 @@ def build(app: Fairway, subdir_id: int) -> None:
 
 
 def run_child(app: Fairway, module: Sequence[str], hold: Callable[[], None] = lambda: None) -> int:
-    """Run a module of ours to its end, or until the server stops; what it returned. `hold` is called now and then."""
+    """Run a module of ours to its end, or until the server stops; what it returned. `hold` is called now and then. It has nothing
+    to read: the pipe is there to end when this process does (`confined.end_with_input`).
+    """
     # our own program, with numbers
     with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", *module], env=environment(app.loaded), stdin=subprocess.DEVNULL
+        [sys.executable, "-m", *module], env=environment(app.loaded), stdin=subprocess.PIPE
     ) as child:
         held = time.monotonic()
         while True:
@@ -89,6 +93,7 @@ def run_sweep(app: Fairway) -> int | None:
     """Throw away what was deleted or superseded long enough ago, and what died uploads left in staging."""
     with app.database.write() as session:
         sessions.forget(session, now=app.now())
+    fetches.forget(app.database, now=app.now())
     swept = sweep(app.database, app.blobs, now=app.now(), keep_ms=app.settings.keep_ms)
     staged = app.staging.sweep(STAGED_SECONDS)
     log.info("sweep", channels=swept.channels, files=swept.files, objects=swept.objects, staged=staged)

@@ -242,6 +242,21 @@ def together(work: Callable[[int], Any], count: int) -> list[Any]:
     return results
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that still run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid and fields[0] not in "ZX":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def running(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
 @contextlib.contextmanager
 def paused(pid: int) -> Iterator[None]:
     """Hold a process that the test has started."""

@@ -8,13 +8,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.conftest import FULL
-from tests.crash.harness import Quick, Wire, eventually, fsck, make_channel
+from tests.crash.harness import Quick, Wire, children, eventually, fsck, make_channel, running
 from tests.crash.journal import behind, download
 from tests.support.builders import conda_package
 from tests.support.postgres import fresh_database
@@ -45,21 +44,6 @@ def worker(server: Quick) -> Iterator[subprocess.Popen[bytes]]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process has started and that still run."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == pid and fields[0] not in "ZX":
-                found.append(int(stat.parent.name))
-    return found
-
-
-def running(pids: list[int]) -> list[int]:
-    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
 @full_run

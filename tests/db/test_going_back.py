@@ -13,7 +13,7 @@ from fairway.registry.actor import CONSOLE
 from fairway.registry.channels import Change
 from fairway.registry.upstreams import Settings
 from tests.registry import test_refresh as reading
-from tests.registry.test_refresh import attach, flat, names, publish, refresh
+from tests.support.beside import attach, flat, names, publish, refresh
 
 site, upstream = reading.site, reading.upstream
 
@@ -72,4 +72,32 @@ def test_a_channel_keeps_what_is_its_own(site, upstream, merge):
     assert refresh(site, view).errors == {}
     assert "theirs" in names(site)
     site.settle()
+    assert [one for one in fsck.check(site.app.database, site.app.blobs, deep=True) if one.harm == "error"] == []
+
+
+def test_a_version_that_kept_no_names_shows_what_the_upstream_has_of_them(site, upstream):
+    """And what it shows, the next version shows on: an upgrade takes no package away."""
+    upstream.add("acme", "9.0"), upstream.add("theirs")
+    upstream.publish()
+    refresh(site, attach(site, upstream))
+    for name in ("acme", "gone"):
+        mine = publish(site, name)
+        with site.app.database.write() as session:
+            withdraw.delete(session, CONSOLE, "lab", "noarch", mine, now=site.app.now())
+    assert list(names(site)) == ["theirs"]
+    migrate.downgrade(site.app.database, "0007")
+    with site.app.database.writer.connect() as connection:
+        counted = text("SELECT name, remote FROM packages ORDER BY name")
+        assert connection.execute(counted).all() == [("acme", 1), ("gone", 0), ("theirs", 1)]
+        assert connection.scalar(text("SELECT packages FROM channels WHERE name = 'lab'")) == 2
+        assert connection.scalars(text("SELECT name FROM shards WHERE due")).all() == ["acme"]
+    migrate.upgrade(site.app.database)
+    site.settle()
+    assert list(names(site)) == ["acme", "theirs"]
+    with site.app.database.read() as session:
+        kept = session.scalars(select(Package.name).where(Package.reserved)).all()
+        assert kept == ["gone"]
+    wrong = [one for one in fsck.check(site.app.database, site.app.blobs, deep=True) if one.harm == "error"]
+    assert {one.where for one in wrong} == {"lab/acme"}  # what it is listed with
+    maintain.mend(site.app, wrong, deep=True)
     assert [one for one in fsck.check(site.app.database, site.app.blobs, deep=True) if one.harm == "error"] == []

@@ -299,7 +299,7 @@ def test_going_back_what_only_an_upstream_had_goes_and_what_is_ours_stays(empty)
             connection.exec_driver_sql(in_words_of(connection, statement))
     migrate.upgrade(empty)
     with empty.writer.begin() as connection:
-        connection.execute(text("UPDATE packages SET remote = 3, version = '9' WHERE name = 'gone'"))
+        connection.execute(text("UPDATE packages SET remote = 3, reserved = false, version = '9' WHERE name = 'gone'"))
         connection.execute(
             text(
                 "INSERT INTO packages (id, channel_id, name, created_at, updated_at, live, remote, places, downloads, version,"

@@ -37,6 +37,24 @@ def test_a_job_waits_once_for_each_kind_and_key(database):
     ]  # fmt: skip
 
 
+def test_a_job_that_is_held_is_missed_soon_and_at_once_when_nobody_can_have_it(database):
+    enqueue(database, "refresh", key="7")
+    assert claim(database, 10).key == "7"
+    with database.write() as session:
+        jobs.hold(session, "refresh", key="7", now=20)
+    assert claim(database, 20 + jobs.HELD_MS - 1) is None
+    assert claim(database, 20 + jobs.HELD_MS).attempts == 2
+    with database.write() as session:
+        jobs.release(session)
+    assert claim(database, 20 + jobs.HELD_MS).attempts == 3
+
+
+def test_a_job_is_taken_once_also_where_two_clocks_differ_a_little(database):
+    enqueue(database, "refresh")
+    assert claim(database, 1_000) is not None
+    assert claim(database, 990) is None
+
+
 def test_the_job_that_is_due_longest_comes_first_and_none_before_its_time(database):
     for key, run_at in (("late", 30), ("early", 10), ("middle", 20)):
         enqueue(database, key=key, run_at=run_at)

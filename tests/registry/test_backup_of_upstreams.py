@@ -19,7 +19,7 @@ from fairway.registry.channels import Change
 from fairway.remote.credentials import Credential
 from fairway.settings import load
 from tests.registry import test_refresh as reading
-from tests.registry.test_refresh import attach, names, publish, refresh, upstreams_of
+from tests.support.beside import attach, names, publish, refresh, upstreams_of
 from tests.support.site import Site
 
 upstream = reading.upstream

@@ -1,5 +1,7 @@
 """What changes beside an upstream, and what it may do to what is ours: nothing."""
 
+# ruff: noqa: F811 - fixtures that are imported
+
 from __future__ import annotations
 
 import msgspec
@@ -7,30 +9,26 @@ import pytest
 from backports import zstd
 from sqlalchemy import func, select
 
-from fairway.app import Fairway
 from fairway.db.models import Artifact, Copy, Package, UpstreamName, UpstreamSubdir
 from fairway.registry import copies, upstreams
 from fairway.registry.actor import CONSOLE
 from fairway.registry.refresh import Refresh
 from fairway.registry.upstreams import Settings
-from fairway.settings import load
-from tests.registry.test_refresh import attach, count, flat, found, names, publish, refresh, remove, upstreams_of
 from tests.support import misbehaving
-from tests.support.site import Site, bearer
-from tests.support.upstream import Upstream
-
-
-@pytest.fixture
-def upstream():
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def site(database_url, tmp_path, upstream):
-    options = {"data": tmp_path / "data", "database_url": database_url, "upstream_allow": upstream.allow}
-    with Fairway(load(options, environ={})) as app, Site(app) as site:
-        yield site
+from tests.support.beside import (  # noqa: F401
+    attach,
+    count,
+    flat,
+    found,
+    names,
+    publish,
+    refresh,
+    remove,
+    site,
+    upstream,
+    upstreams_of,
+)
+from tests.support.site import bearer
 
 
 def detach(site):

@@ -12,7 +12,7 @@ from fairway.errors import NotAllowed, NotFound
 from fairway.registry import conflicts, fsck, sweep
 from fairway.registry.actor import CONSOLE
 from tests.registry import test_refresh as reading
-from tests.registry.test_refresh import attach, count, flat, names, refresh, upstreams_of
+from tests.support.beside import attach, count, flat, names, refresh, upstreams_of
 
 site, upstream = reading.site, reading.upstream
 

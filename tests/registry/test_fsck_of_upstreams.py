@@ -26,13 +26,13 @@ from fairway.db.models import (
     UpstreamSubdir,
     Want,
 )
-from fairway.registry import fsck, sweep, upstreams, withdraw
+from fairway.registry import fsck, reserved, sweep, upstreams, withdraw
 from fairway.registry.actor import CONSOLE
 from fairway.registry.upstreams import Settings
 from tests.conftest import ROUNDS
 from tests.registry import test_refresh as reading
-from tests.registry.test_refresh import attach, flat, names, publish, refresh, upstreams_of
 from tests.support import misbehaving
+from tests.support.beside import attach, flat, names, publish, refresh, upstreams_of
 from tests.support.builders import conda_package
 from tests.support.site import bearer
 
@@ -69,7 +69,7 @@ class Walk:
         self.names = [f"p{number}" for number in range(5)]
         self.mine: dict[tuple[str, str], str] = {}
         self.acts = [self.add, self.add, self.add, self.drop, self.read, self.read, self.read, self.bring, self.bring]
-        self.acts += [self.withdraw, self.fetch, self.turn, self.leave]
+        self.acts += [self.withdraw, self.release, self.fetch, self.turn, self.leave]
 
     def place(self):
         return self.chance.choice(PLACES)
@@ -118,6 +118,11 @@ class Walk:
                     withdraw.undelete(session, *lab, subdir, filename, now=now, keep_ms=DAY)
                     state = "there"
             self.mine[subdir, filename] = state
+
+    def release(self):
+        with self.site.app.database.write() as session:
+            for one in reserved.names(session, CONSOLE, "lab")[:1]:
+                reserved.release(session, CONSOLE, "lab", one.name, now=self.site.app.now())
 
     def fetch(self):
         """Whatever is in the index can be had, and has the hash that the index says."""

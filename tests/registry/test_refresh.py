@@ -1,5 +1,7 @@
 """Upstreams, against a server that speaks HTTP: what clients get of them, and when."""
 
+# ruff: noqa: F811 - fixtures that are imported
+
 from __future__ import annotations
 
 import hashlib
@@ -9,58 +11,26 @@ import pytest
 from backports import zstd
 from sqlalchemy import select
 
-from fairway.app import Fairway
-from fairway.cli.upstreams import run
 from fairway.db.models import Package
-from fairway.registry import channels, fsck, upstreams
-from fairway.registry.actor import CONSOLE, Visibility
+from fairway.registry import fsck, reserved, upstreams
+from fairway.registry.actor import CONSOLE
 from fairway.registry.upstreams import Settings
-from fairway.settings import load
 from tests.support import misbehaving
-from tests.support.builders import conda_package
-from tests.support.site import Site, bearer
-from tests.support.upstream import Upstream
+from tests.support.beside import (  # noqa: F401
+    attach,
+    count,
+    flat,
+    found,
+    names,
+    publish,
+    refresh,
+    remove,
+    shard,
+    site,
+    upstream,
+    upstreams_of,
+)
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-def upstream():
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def site(database_url, tmp_path, upstream):
-    options = {"data": tmp_path / "data", "database_url": database_url, "upstream_allow": upstream.allow}
-    with Fairway(load(options, environ={})) as app, Site(app) as site:
-        yield site
-
-
-def attach(site, upstream, name="lab", **settings):
-    with site.app.database.write() as session:
-        channels.create_channel(
-            session, CONSOLE, name, owner="admin", visibility=Visibility.PUBLIC, description="", now=site.app.now()
-        )
-        return upstreams.attach(session, CONSOLE, name, Settings(upstream.url, **settings), now=site.app.now())
-
-
-def refresh(site, view):
-    return run(site.app, view.channel_id)
-
-
-def names(site, subdir="noarch", channel="lab"):
-    body = site.client.get(f"/{channel}/{subdir}/repodata_shards.msgpack.zst").content
-    return msgspec.msgpack.decode(zstd.decompress(body))["shards"]
-
-
-def flat(site, subdir="noarch", channel="lab"):
-    return site.client.get(f"/{channel}/{subdir}/repodata.json").json()
-
-
-def shard(site, name, subdir="noarch", channel="lab"):
-    sha256 = names(site, subdir, channel)[name]
-    body = site.client.get(f"/{channel}/{subdir}/shards/{sha256.hex()}.msgpack.zst").content
-    return msgspec.msgpack.decode(zstd.decompress(body))
 
 
 def test_everything_of_an_upstream_is_in_both_projections(site, upstream):
@@ -77,32 +47,6 @@ def test_everything_of_an_upstream_is_in_both_projections(site, upstream):
     seen = flat(site)["packages.conda"][one]
     assert seen["indexed_timestamp"] == record["indexed_timestamp"]
     assert refresh(site, upstreams_of(site)).names == 0
-
-
-def upstreams_of(site, name="lab"):
-    with site.app.database.read() as session:
-        return upstreams.show(session, CONSOLE, name)
-
-
-def publish(site, name, version="1.0", subdir="noarch", build="h0_0", channel="lab", depends=()):
-    data = conda_package(name, version, build, subdir=subdir, depends=list(depends))[1]
-    answer = site.client.put(
-        f"/api/v1/channels/{channel}/artifacts/{subdir}/{name}-{version}-{build}.conda",
-        content=data,
-        headers=bearer(site.key()),
-    )
-    assert answer.status_code in {200, 201}, answer.text
-    return f"{name}-{version}-{build}.conda"
-
-
-def remove(site, filename, subdir="noarch", channel="lab"):
-    answer = site.client.delete(f"/api/v1/channels/{channel}/artifacts/{subdir}/{filename}", headers=bearer(site.key()))
-    assert answer.status_code == 204, answer.text
-
-
-def found(site, q, channel="lab"):
-    hits = site.client.get("/api/v1/search", params={"q": q, "channel": channel}).json()["items"]
-    return [(hit["name"], hit["version"]) for hit in hits]
 
 
 def test_names_of_ours_win_whatever_the_version_and_the_platform(site, upstream):
@@ -123,6 +67,9 @@ def test_names_of_ours_win_whatever_the_version_and_the_platform(site, upstream)
     assert list(shard(site, "tool")["packages.conda"]) == [mine]
     assert "tool" not in names(site, "linux-64")
     remove(site, mine)
+    assert "tool" not in names(site)
+    with site.app.database.write() as session:
+        reserved.release(session, CONSOLE, "lab", "tool", now=site.app.now())
     assert set(shard(site, "tool")["packages.conda"]) == {"tool-9.0-h0_0.conda", "tool-10.0-h0_0.conda"}
     assert len(shard(site, "tool", "linux-64")["packages.conda"]) == 2
     assert found(site, "tool") == [("tool", "10.0")]
@@ -160,10 +107,6 @@ def test_what_goes_there_is_listed_as_removed_and_counted_no_more(site, upstream
     assert list(names(site)) == ["tool"]
     assert (found(site, "tool"), found(site, "alone")) == ([("tool", "1.0")], [])
     assert count(site) == 1
-
-
-def count(site):
-    return site.client.get("/api/v1/channels/lab").json()["packages"]
 
 
 def test_the_time_of_a_file_is_when_it_was_first_seen_and_stays(site, upstream):

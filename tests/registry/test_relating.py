@@ -7,14 +7,14 @@ from itertools import pairwise
 
 import orjson
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from fairway import errors
 from fairway.conda.repodata import Relations
 from fairway.conda.shards import decompressed
-from fairway.db.models import Audit, Pointer, Relation, Shard, Subdir
-from fairway.registry import channels, index, relating, sweep, tokens, trash
-from fairway.registry.actor import CONSOLE, NOBODY
+from fairway.db.models import Audit, Member, Pointer, Relation, Shard, Subdir
+from fairway.registry import access, channels, index, relating, sweep, tokens, trash
+from fairway.registry.actor import CONSOLE, NOBODY, Visibility
 from tests.registry.world import unpacked
 from tests.support.builders import conda_package
 
@@ -198,12 +198,66 @@ def test_a_chain_has_an_end(three):
     for one, other in pairwise(names[1:]):
         relate(three, one, base=other)
     assert order(three, "link01") == names[:0:-1]
-    with pytest.raises(errors.Invalid, match="that would be 11") as caught:
+    with pytest.raises(errors.Invalid, match="with that there would be more") as caught:
         relate(three, "link00", base="link01")
     assert caught.value.code == "relation_depth"
     relate(three, "link00", base="link02")
-    with pytest.raises(errors.Invalid, match="would be 11"):
+    with pytest.raises(errors.Invalid, match="there would be more"):
         relate(three, "link11", base="forge")
+
+
+def hide(world, channel):
+    """Let nobody but administrators read it."""
+    with world.app.database.write() as session:
+        channels.update_channel(
+            session, CONSOLE, channel, channels.Change(visibility=Visibility.PRIVATE), now=world.now
+        )
+        number = channels.show(session, CONSOLE, channel).id
+        session.execute(delete(Member).where(Member.channel_id == number))
+
+
+def test_a_refusal_says_the_same_whether_one_sees_what_is_in_the_way_or_not(three):
+    """How many channels are behind one, and which, is told to nobody who may not read them."""
+    owner = three.actor("owner")
+    said = {}
+    for visibility in ("public", "private"):
+        start = f"{visibility}-start"
+        three.channel(start, "public")
+        # ten behind it, each naming the one before, which is hidden from the owner of the first in the end
+        names = [start, *(f"{visibility}-{number:02}" for number in range(10))]
+        for name in names[1:]:
+            three.channel(name, "public")
+        for before, name in pairwise(names):
+            relate(three, name, base=before)
+        for name in names[1:] if visibility == "private" else ():
+            hide(three, name)
+        with pytest.raises(errors.Invalid) as caught:
+            relate(three, start, actor=owner, base="forge")
+        assert caught.value.code == "relation_depth"
+        with three.app.database.read() as session:
+            assert access.readable(session, owner, names[-1]) == (visibility == "public")
+        said[visibility] = caught.value.detail
+    assert said["public"] == said["private"]
+    assert "11" not in said["public"]
+
+
+def test_a_refused_loop_does_not_say_what_it_leads_through(three):
+    owner = three.actor("owner")
+    said = {}
+    for visibility in ("public", "private"):
+        start, between = f"{visibility}-start", f"{visibility}-secret"
+        for name in (start, between, f"{visibility}-end"):
+            three.channel(name, "public")
+        relate(three, between, base=start)
+        relate(three, f"{visibility}-end", base=between)
+        if visibility == "private":
+            hide(three, between)
+        with pytest.raises(errors.Invalid) as caught:
+            relate(three, start, actor=owner, base=f"{visibility}-end")
+        assert (caught.value.code, "secret" in caught.value.detail) == ("relation_loop", False)
+        assert "other channels" not in caught.value.detail
+        said[visibility] = caught.value.detail.replace(visibility, "V")
+    assert said["public"] == said["private"]
 
 
 def test_two_at_once_make_no_loop(three):

@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import select
 
 from fairway.db.models import Need, Package, Want
-from fairway.registry import channels, dependencies, listing, packages, relations
+from fairway.registry import channels, dependencies, listing, packages, relations, reserved
 from fairway.registry.actor import CONSOLE
 from fairway.registry.suppliers import Supplier
-from tests.registry.test_refresh import attach, flat, names, publish, refresh, remove, site, upstream  # noqa: F401
+from tests.support.beside import attach, flat, names, publish, refresh, remove, site, upstream  # noqa: F401
 
 
 def counted(running):
@@ -51,6 +51,9 @@ def test_wants_are_counted_through_refreshes_and_names_of_ours(site, upstream, f
     mine = publish(site, "tool", channel="forge")
     assert counted(site) == {}
     remove(site, mine, channel="forge")
+    assert counted(site) == {}  # the name stays ours
+    with site.app.database.write() as session:
+        reserved.release(session, CONSOLE, "forge", "tool", now=site.app.now())
     assert counted(site) == {"python": (1, False)}
 
 

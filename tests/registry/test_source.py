@@ -6,8 +6,8 @@ from sqlalchemy import select
 from fairway.db.models import Channel
 from fairway.registry import source, virtual
 from fairway.registry.actor import NOBODY
-from tests.registry.test_refresh import attach, refresh, site, upstream  # noqa: F401
 from tests.registry.world import World
+from tests.support.beside import attach, refresh, site, upstream  # noqa: F401
 from tests.support.builders import conda_package
 from tests.support.rows import load, made, named
 from tests.support.site import bearer

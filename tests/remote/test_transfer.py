@@ -16,9 +16,10 @@ import pytest
 
 from fairway.blobs.staging import Digest, StagedFile, StagingArea
 from fairway.errors import RemoteError, RemoteRefused, RemoteUnavailable, RemoteWrong, StorageFull
+from fairway.remote.arriving import HELD_BACK, Follower, Wanted
 from fairway.remote.client import Client
 from fairway.remote.credentials import Credential
-from fairway.remote.transfer import HELD_BACK, Follower, Transfers, Wanted
+from fairway.remote.transfer import Transfers
 from tests.support import misbehaving as bad
 from tests.support.upstream import Upstream
 

@@ -98,6 +98,11 @@ def hangs(after: int | None = None) -> Fault:
     return answer
 
 
+def good() -> Fault:
+    """The answer there is: for the first of many requests of which the others shall go wrong."""
+    return lambda handler, body: handler.good(body)
+
+
 def drips(every: float = 0.02, size: int = 1, *, headers: bool = False) -> Fault:
     """A few bytes at a time, of the body or of the headers already, for ever if the client lets it."""
 

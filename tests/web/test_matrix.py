@@ -122,6 +122,11 @@ class Matrix(World):
             body["params"] = {"q": "base"}
         elif path.endswith("/yank"):
             body["json"] = {"reason": "broken"}
+        elif path.endswith("/upstream/estimate"):
+            body["json"] = {}
+            self.site.limits.estimates = Limit("estimates", 0, 1, 0)
+        elif path.endswith("/upstream/release"):
+            body["json"] = {"name": "fresh"}
         elif path.endswith("/upstream/accept"):
             body["json"] = {"subdir": "noarch", "filename": filename}
         elif "/artifacts/" in path and method == "PUT":

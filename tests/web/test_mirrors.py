@@ -1,38 +1,23 @@
 """Mirrors on the settings page of an upstream: what they hold, how much that is, how far they are; looking now; changed hashes."""
 
+# ruff: noqa: F811 - fixtures that are imported
+
 from __future__ import annotations
 
 import pytest
 
-from fairway.app import Fairway
 from fairway.conda.choice import Choice
 from fairway.registry import estimating, upstreams
 from fairway.registry.estimating import Extent
-from fairway.settings import load
 from fairway.web.limits import Limit
-from tests.support.site import Site, bearer
-from tests.support.upstream import Upstream
-from tests.web.test_upstreams import API, SETTINGS, Row, fields, look, put, row
+from tests.support import misbehaving
+from tests.support.site import bearer
+from tests.web.beside import API, SETTINGS, Row, fields, look, put, row, site, upstream  # noqa: F401
 
 
-@pytest.fixture
-def upstream():
-    with Upstream() as upstream:
-        upstream.add("demo", "1.0")
-        upstream.add("demo", "2.0", depends=["lib >=1"])
-        upstream.add("lib", "1.0", subdir="linux-64")
-        upstream.publish()
-        yield upstream
-
-
-@pytest.fixture
-def site(database_url, tmp_path, upstream):
-    options = {"data": tmp_path / "data", "database_url": database_url, "upstream_allow": upstream.allow}
-    with Fairway(load(options, environ={})) as app, Site(app) as site:
-        site.limits.estimates = Limit("estimates", 0, 60, 0)
-        site.user("owner")
-        site.channel("lab", "public", owner="owner")
-        yield site
+@pytest.fixture(autouse=True)
+def any_number_of_estimates(site):
+    site.limits.estimates = Limit("estimates", 0, 60, 0)
 
 
 # --- mirrors ---------------------------------------------------------------------------------------------------------
@@ -124,6 +109,68 @@ def test_an_estimate_says_when_it_did_not_get_to_the_end(site, upstream):
     assert (found.extent, found.records) == (Extent.PART, 0)
 
 
+def asked_for(site, key=None, /, **body):
+    return site.client.post(f"{API}/estimate", json=body, headers=bearer(key or site.key("owner", "admin")))
+
+
+def test_the_api_says_what_a_mirror_would_hold(site, upstream):
+    assert asked_for(site).json()["code"] == "not_found"
+    put(site, url=upstream.url)
+    assert asked_for(site).json() == {"extent": "unread", "records": 0, "size": 0, "platforms": []}
+    look(site)
+    before, asked = row(site).next_at, upstream.count()
+    sizes = {path: len(data) for path, data in upstream.files.items() if path.endswith(".conda")}
+    found = asked_for(site).json()
+    assert (found["extent"], found["records"], found["size"]) == ("whole", 3, sum(sizes.values()))
+    assert found["platforms"] == [
+        {"name": "linux-64", "packages": 1, "records": 1, "size": sizes["linux-64/lib-1.0-h0_0.conda"]},
+        {"name": "noarch", "packages": 1, "records": 2, "size": found["size"] - found["platforms"][0]["size"]},
+    ]
+    for count, body in (
+        (1, {"wanted": {"specs": ["demo >=2"]}}),
+        (2, {"wanted": {"names": ["demo"], "newest": 1, "closure": True}}),
+        (1, {"platforms": ["linux-64"]}),
+        (0, {"wanted": {"licences": ["MIT"]}}),
+    ):
+        assert asked_for(site, **body).json()["records"] == count, body
+    assert (row(site).mode, row(site).wanted, row(site).next_at) == ("proxy", None, before)
+    assert upstream.count() == asked
+
+
+def test_who_may_not_see_the_settings_estimates_nothing_and_what_cannot_be_is_refused(site, upstream):
+    put(site, url=upstream.url)
+    site.user("other")
+    for body in ({"wanted": {"newest": 0}}, {"wanted": {"specs": ["demo >>1"]}}, {"platforms": ["mars-64"]}):
+        assert (asked_for(site, **body).status_code, asked_for(site, **body).json()["code"]) == (
+            422, "upstream_invalid",
+        )  # fmt: skip
+    assert asked_for(site, site.key("other", "admin")).json()["code"] == "scope_missing"
+    assert asked_for(site, site.key("owner", "upload")).json()["code"] == "scope_missing"
+    site.limits.estimates = Limit("estimates", 1, 60, 1)
+    assert [asked_for(site).status_code for _ in range(2)] == [200, 429]
+
+
+def test_no_estimate_is_made_of_what_was_read_for_another_choice(site, upstream):
+    """The settings say what is to be read; until that is done, only the choice before is here."""
+    put(site, url=upstream.url, mode="mirror", wanted={"names": ["lib"]})
+    look(site)
+    put(site, url=upstream.url)
+    assert asked_for(site).json()["extent"] == "unread"
+    look(site)
+    assert asked_for(site).json()["records"] == 3
+
+
+def test_an_estimate_is_of_a_part_until_all_platforms_were_read(site, upstream):
+    upstream.fault("*/noarch/*", misbehaving.status(500))
+    put(site, url=upstream.url)
+    look(site)
+    assert [asked_for(site).json()[key] for key in ("extent", "records")] == ["part", 1]
+    assert "At least 1 file, " in estimated(site, upstream)
+    upstream.heal()
+    look(site)
+    assert [asked_for(site).json()[key] for key in ("extent", "records")] == ["whole", 3]
+
+
 def test_a_mirrors_files_are_counted_while_they_come(site, upstream):
     put(site, url=upstream.url, mode="mirror")
     with site.app.database.write() as session:
@@ -157,6 +204,35 @@ def test_it_is_looked_at_one_at_a_time_and_not_again_at_once(site, upstream):
     later = site.app.now() + upstreams.PAUSE_MS
     site.app.now = lambda: later
     assert site.client.post(f"{API}/refresh", headers=bearer(key)).status_code == 202
+
+
+def test_a_look_that_died_counts_as_the_last_one(site, upstream):
+    """Else whoever asks has a process started again at once, for as long as it dies."""
+    key = site.key("owner", "admin")
+    put(site, url=upstream.url)
+    with site.app.database.write() as session:
+        upstreams.plan(session, row(site).channel_id, now=site.app.now(), died=True)
+    answer = site.client.post(f"{API}/refresh", headers=bearer(key))
+    assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+    assert "broken off" in site.get(API).json()["error"]
+
+
+def test_settings_cannot_be_saved_again_and_again_to_have_it_looked_at(site, upstream):
+    site.limits.settings = Limit("changes of upstreams", 2, 300, 2)
+    key, owner = site.key("owner", "admin"), site.browser("owner")
+    assert put(site, key, url=upstream.url).status_code == 200
+    assert owner.post(SETTINGS, fields(upstream)).status_code == 303
+    before = row(site).next_at
+    refused = put(site, key, url=upstream.url, mode="mirror")
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert "more than 2 changes of upstreams in five minutes; try again in" in refused.json()["detail"]
+    assert int(refused.headers["retry-after"]) > 0
+    page = owner.post(SETTINGS, fields(upstream, mode="mirror"))
+    assert (page.status_code, "more than 2 changes of upstreams" in page.text) == (429, True)
+    accepted = site.client.post(f"{API}/accept", json={"subdir": "noarch", "filename": "x"}, headers=bearer(key))
+    assert accepted.status_code == 429
+    assert (row(site).mode, row(site).next_at) == ("proxy", before)
+    assert put(site, site.key("admin", "admin"), url=upstream.url).status_code == 200  # who runs the server
 
 
 def test_files_whose_hash_changed_are_listed_with_both(site, upstream):

@@ -1,8 +1,14 @@
 """Which channels a package needs, over HTTP."""
 
+import asyncio
+import shlex
+
 import pytest
+from rattler import Channel, ChannelPriority, MatchSpec, SparseRepoData, solve_with_sparse_repodata
 
 from fairway.app import Fairway
+from fairway.registry import channels
+from fairway.registry.actor import CONSOLE
 from fairway.settings import load as settings
 from tests.support.rows import load, made, named
 from tests.support.site import Site
@@ -106,3 +112,43 @@ def test_questions_that_were_not_answered_yet_are_counted(tmp_path):
         assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
         assert site.get(SOLVE).status_code == 200
         assert app.solving.solved == 10
+
+
+def test_the_lines_name_the_channel_where_one_before_it_has_the_name_too(site, tmp_path):
+    """As rattler takes them, with its strict priority: without the channel it takes the other package."""
+    site.channel("base", "public")
+    load(site.app, "own", "linux-64", named(made("tool", "1.0", ["python"])))
+    load(site.app, "base", "linux-64", named(made("tool", "5.0"), made("python")))
+    with site.app.database.write() as session:
+        channels.update_channel(session, CONSOLE, "own", channels.Change(base="base"), now=site.app.now())
+    base = site.app.settings.url
+    for version, pinned, exactly in (("", "tool", "tool"), ("?version=1.0", "tool=1.0", "tool==1.0")):
+        found = site.get(f"/api/v1/channels/own/packages/tool/solve{version}").json()
+        assert (found["hidden_by"], found["version"]) == ("base", "1.0")
+        lines = {one["client"]: one["text"] for one in found["commands"]}
+        both = f"-c {base}/base -c {base}/own"
+        wanted = {
+            client: f"{client} install {both} {base}/own::{pinned}" for client in ("conda", "mamba", "micromamba")
+        }
+        quoted = f'"{base}/own::{exactly}"' if version else f"{base}/own::{exactly}"
+        assert lines == wanted | {"pixi": f"pixi workspace channel add {base}/base {base}/own\npixi add {quoted}"}
+        notes = {one["client"]: one["note"] for one in found["commands"]}
+        assert notes["pixi"] is None
+        assert all("strict" in notes[client] for client in ("conda", "mamba", "micromamba"))
+        for spec, expected in ((shlex.split(lines["pixi"])[-1], ("1.0", "own")), ("tool", ("5.0", "base"))):
+            assert taken_by_rattler(site, tmp_path, spec) == expected
+
+
+def taken_by_rattler(site, folder, spec):
+    """The version of tool and its channel."""
+    documents = []
+    site.settle()
+    for name in ("base", "own"):
+        path = folder / f"{name}.json"
+        path.write_bytes(site.client.get(f"/{name}/linux-64/repodata.json").content)
+        documents.append(SparseRepoData(Channel(f"{site.app.settings.url}/{name}"), "linux-64", path))
+    solved = asyncio.run(
+        solve_with_sparse_repodata([MatchSpec(spec)], documents, channel_priority=ChannelPriority.Strict)
+    )
+    (tool,) = (one for one in solved if one.name.normalized == "tool")
+    return str(tool.version), tool.channel.rstrip("/").rpartition("/")[2]

@@ -1,59 +1,20 @@
 """A channel's upstream over HTTP: the API, the settings page, what every page of the channel says of it, and /metrics."""
 
+# ruff: noqa: F811 - fixtures that are imported
+
 from __future__ import annotations
 
 import pytest
 
-from fairway.app import Fairway
-from fairway.cli.upstreams import run
-from fairway.db.models import Channel
+from fairway.db.models import Base
 from fairway.db.models import Upstream as Row
 from fairway.registry import upstreams
 from fairway.registry.upstreams import Preset
-from fairway.settings import load
 from tests.support import misbehaving
 from tests.support.browser import OWN
 from tests.support.builders import conda_package
-from tests.support.site import Site, bearer
-from tests.support.upstream import Upstream
-
-API = "/api/v1/channels/lab/upstream"
-SETTINGS = "/channels/lab/settings/upstream"
-
-
-@pytest.fixture
-def upstream():
-    with Upstream() as upstream:
-        upstream.add("demo", "1.0")
-        upstream.add("demo", "2.0", depends=["lib >=1"])
-        upstream.add("lib", "1.0", subdir="linux-64")
-        upstream.publish()
-        yield upstream
-
-
-@pytest.fixture
-def site(database_url, tmp_path, upstream):
-    options = {"data": tmp_path / "data", "database_url": database_url, "upstream_allow": upstream.allow}
-    with Fairway(load(options, environ={})) as app, Site(app) as site:
-        site.user("owner")
-        site.channel("lab", "public", owner="owner")
-        yield site
-
-
-def put(site, key=None, /, **body):
-    return site.client.put(API, json=body, headers=bearer(key or site.key("owner", "admin")))
-
-
-def look(site):
-    with site.app.database.read() as session:
-        number = session.query(Channel.id).filter_by(name="lab").scalar()
-    return run(site.app, number)
-
-
-def row(site):
-    with site.app.database.read() as session:
-        return session.query(Row).one_or_none()
-
+from tests.support.site import bearer
+from tests.web.beside import API, SETTINGS, fields, look, put, row, site, upstream  # noqa: F401
 
 # --- the API ---------------------------------------------------------------------------------------------------------
 
@@ -150,10 +111,6 @@ def preset(monkeypatch, upstream):
     """A well-known channel that is here."""
     known = (Preset("forge", "Everything", upstream.url),)
     monkeypatch.setattr(upstreams, "PRESETS", known)
-
-
-def fields(upstream, **others):
-    return {"url": upstream.url, "every": "1800", "keep": "1", "platforms": "", **others}
 
 
 def test_a_well_known_channel_is_added_with_its_button(site, preset, upstream):
@@ -358,3 +315,59 @@ def test_the_age_of_an_index_is_a_metric_without_a_name(site, upstream):
     ]
     assert float(age) >= 90
     assert "lab" not in text
+
+
+# --- a secret in the address -----------------------------------------------------------------------------------------
+
+IN_ADDRESS = "tkSECRET12"
+SPELLED = {
+    "key": "https://1.1.1.1/t/{}/private",
+    "encoded": "https://1.1.1.1/%74/{}/private",
+    "password": "https://me:{}@1.1.1.1/private",
+    "encoded slash": "https://1.1.1.1/t%2F{}/private",
+    "two slashes": "https://1.1.1.1/t//{}/private",
+    "odd key": "https://1.1.1.1/t/{}==/private",
+    "query": "https://1.1.1.1/private?token={}",
+    "fragment": "https://1.1.1.1/private#{}",
+    "two": "https://me:{0}@1.1.1.1/t/{0}/private",
+    "no scheme": "me:{}@1.1.1.1/private",
+}
+
+
+def rows(site):
+    """Everything there is in the database."""
+    with site.app.database.read() as session:
+        for table in Base.metadata.sorted_tables:
+            yield from (repr(tuple(found)) for found in session.execute(table.select()))
+
+
+@pytest.mark.parametrize("how", SPELLED)
+@pytest.mark.parametrize("where", ["api", "form", "new", "taken"])
+def test_a_secret_in_an_address_is_nowhere_but_sealed(site, caplog, capsys, how, where):
+    """Not on the page that comes back either: a browser keeps it, and whoever looks over a shoulder sees it."""
+    url = SPELLED[how].format(IN_ADDRESS)
+    browser = site.browser("owner")
+    good = how in {"key", "encoded", "password"}
+    if where == "api":
+        answer = put(site, url=url)
+        assert answer.status_code == (200 if good else 422), answer.text
+    elif where == "form":
+        answer = browser.post(SETTINGS, {"url": url, "every": "1800", "mode": "proxy"})
+        assert answer.status_code == (303 if good else 422), answer.text
+    else:
+        fields = {"name": "lab" if where == "taken" else "fresh", "visibility": "public", "address": url}
+        answer = browser.post("/channels/new", fields)
+        assert answer.status_code == (303 if good and where == "new" else 422), answer.text
+    assert IN_ADDRESS not in answer.text
+    key = site.key("owner", "admin")
+    at = "fresh" if where == "new" else "lab"
+    for path in (f"/channels/{at}", f"/channels/{at}/settings/upstream", f"/api/v1/channels/{at}/upstream"):
+        seen = browser.get(path) if path.startswith("/channels") else site.get(path, key)
+        assert IN_ADDRESS not in seen.text
+    found = "\n".join(rows(site))
+    assert IN_ADDRESS not in found
+    assert ("https://1.1.1.1/private" in found) == (good and where != "taken")
+    printed = capsys.readouterr()
+    assert IN_ADDRESS not in caplog.text + printed.out + printed.err
+    if good and where in {"api", "form"}:
+        assert "https://1.1.1.1/private" in site.get(API, key).text

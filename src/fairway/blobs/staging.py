@@ -46,8 +46,11 @@ class StagedFile:
     One thread at a time may write. Leaving the context removes the file, unless `BlobStore.put_file` has moved it away.
     """
 
-    def __init__(self, folder: Path, limit: int, helpers: Executor, *, md5: bool = True) -> None:
+    def __init__(
+        self, folder: Path, limit: int, helpers: Executor, *, md5: bool = True, name: str | None = None
+    ) -> None:
         """`limit` is the largest size in bytes; `helpers` has threads; without `md5` the digest has none."""
+        self._name = name
         self._limit = limit
         self._helpers = helpers
         self._size = 0
@@ -64,7 +67,7 @@ class StagedFile:
         Raises `StorageFull`, `Unavailable`.
         """
         if self._path is None:
-            self._fd, self._path = reserve(self._folder)
+            self._fd, self._path = reserve(self._folder, self._name)
         return self._path
 
     def write(self, chunk: bytes) -> None:
@@ -124,9 +127,25 @@ class StagingArea:
         self._helpers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="staging-md5")
         make_private(folder)
 
-    def open(self, limit: int, *, md5: bool = True) -> StagedFile:
-        """A new staged file of at most `limit` bytes; nothing is on the disk before the first of them."""
-        return StagedFile(self.folder, limit, self._helpers, md5=md5)
+    def open(self, limit: int, *, md5: bool = True, name: str | None = None) -> StagedFile:
+        """A new staged file of at most `limit` bytes; nothing is on the disk before the first of them. By a `name`, which
+        nobody else may have used, others can `peek` at it.
+        """
+        return StagedFile(self.folder, limit, self._helpers, md5=md5, name=name)
+
+    def path_of(self, name: str) -> Path:
+        return self.folder / f"{name}{_SUFFIX}"
+
+    def peek(self, name: str) -> int | None:
+        """A descriptor of the file that somebody is staging under this name, if it is there (yet, or still). What is in
+        it stays readable whatever becomes of the name. Raises `Unavailable`.
+        """
+        try:
+            return os.open(self.path_of(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise failure(error) from error
 
     def sweep(self, older_than_seconds: float) -> int:
         """Remove what dead processes left and nobody has written to for so long; return how many files that were."""
@@ -162,12 +181,14 @@ def make_private(folder: Path) -> None:
         raise failure(error) from error
 
 
-def reserve(folder: Path) -> tuple[int, Path]:
-    """A new file in `folder` that nobody else can have: its descriptor, locked by this process, and its path."""
+def reserve(folder: Path, name: str | None = None) -> tuple[int, Path]:
+    """A new file in `folder` that nobody else can have: its descriptor, locked by this process, and its path. Without a
+    `name` it gets one of its own.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         while True:
-            path = folder / f"{secrets.token_hex(16)}{_SUFFIX}"
+            path = folder / f"{name or secrets.token_hex(16)}{_SUFFIX}"
             fd = os.open(path, flags, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)

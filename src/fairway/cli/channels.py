@@ -72,7 +72,7 @@ def create_channel(
         )
         if upstream is not None:
             settings = settings_for(app, upstream, mode="mirror" if mirror else "proxy")
-            attach(session, CONSOLE, name, settings, now=app.now())
+            attach(session, CONSOLE, name, settings, site=app.settings.url, now=app.now())
         # without a base URL only the running server knows its address
         base = f"{app.settings.base_url}/" if app.settings.base_url else ""
     print(f"Created the {view.visibility} channel {base}{view.name}")

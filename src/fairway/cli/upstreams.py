@@ -12,21 +12,24 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import typer
+from sqlalchemy.orm import Session
 
 from fairway.app import Fairway
 from fairway.cli.context import Column, DataOption, JsonOption, listing, moment, opened
-from fairway.conda.choice import Choice
+from fairway.conda.choice import Choice, check_platforms
+from fairway.conda.names import KNOWN_SUBDIRS
 from fairway.errors import FairwayError, NotFound, RemoteMissing, SecretLost, SetupError
-from fairway.registry import access, conflicts, mirror
+from fairway.registry import access, conflicts, estimating, mirror, reserved
 from fairway.registry import upstreams as registry
 from fairway.registry.access import Action
 from fairway.registry.actor import CONSOLE
+from fairway.registry.estimating import Estimate, Extent
 from fairway.registry.flat import behind, build_flat
 from fairway.registry.mirror import Fetched, Fetching
 from fairway.registry.refresh import USUAL, Done, Refresh
-from fairway.registry.upstreams import PRESETS, Settings, SubdirView
+from fairway.registry.upstreams import PRESETS, Settings, SubdirView, UpstreamView
 from fairway.remote import channel as remote
-from fairway.sandbox.confined import lower
+from fairway.sandbox.confined import end_with_input, lower
 
 upstreams = typer.Typer(help="Channels elsewhere that channels of this server serve as well.", no_args_is_help=True)
 
@@ -52,10 +55,16 @@ CONFLICT_COLUMNS = (
     Column("sha256 claimed now", lambda found: found.claimed),
     Column("fetched", lambda found: found.fetched),
 )
+RESERVED_COLUMNS = (
+    Column("name", lambda kept: kept.name),
+    Column("deleted", lambda kept: moment(kept.deleted_at)),
+    Column("files upstream", lambda kept: kept.records),
+)
 ESTIMATE_COLUMNS = (
-    Column("names", lambda found: found.names),
-    Column("records", lambda found: found.records),
-    Column("bytes", lambda found: found.size),
+    Column("platform", lambda share: share.subdir),
+    Column("packages", lambda share: share.names),
+    Column("records", lambda share: share.records),
+    Column("bytes", lambda share: share.size),
 )
 TELL_SECONDS = 1.0
 # The server reads a few upstreams at a time, so that each has its turn however slow another is; what was read stays.
@@ -65,6 +74,14 @@ MEMORY = (
 )  # bytes of a refresh beside the server: whoever writes an index says how much of it there is to remember
 
 Channel = Annotated[str, typer.Argument(help="The channel of this server")]
+Platforms = Annotated[list[str] | None, typer.Option("--platform", help="Only this one; may be repeated")]
+Names = Annotated[list[str] | None, typer.Option("--name", help="Only names like this (lib*); may be repeated")]
+Specs = Annotated[list[str] | None, typer.Option("--spec", help="Only what satisfies this; may be repeated")]
+Licences = Annotated[
+    list[str] | None, typer.Option("--licence", help="Only with a licence like this (MIT*); may be repeated")
+]
+Newest = Annotated[int | None, typer.Option("--newest", help="Only so many versions of each package")]
+Closure = Annotated[bool, typer.Option("--closure", help="And what all these need")]
 Address = Annotated[str, typer.Argument(help="The upstream's address, or the name of a preset")]
 
 
@@ -81,22 +98,18 @@ def set_upstream(
     address: Address,
     mirror: Annotated[bool, typer.Option("--mirror", help="Fetch its files ahead")] = False,
     every: Annotated[int, typer.Option("--every", help="Seconds between two looks at it")] = registry.EVERY_SECONDS,
-    platform: Annotated[list[str] | None, typer.Option("--platform", help="Only this one; may be repeated")] = None,
+    platform: Platforms = None,
     merge: Annotated[
         bool,
         typer.Option(
             "--merge", help="Let a higher version of the upstream win over a package of yours with the same name"
         ),
     ] = False,
-    name: Annotated[
-        list[str] | None, typer.Option("--name", help="Only names like this (lib*); may be repeated")
-    ] = None,
-    spec: Annotated[list[str] | None, typer.Option("--spec", help="Only what satisfies this; may be repeated")] = None,
-    licence: Annotated[
-        list[str] | None, typer.Option("--licence", help="Only with a licence like this (MIT*); may be repeated")
-    ] = None,
-    newest: Annotated[int | None, typer.Option("--newest", help="Only so many versions of each package")] = None,
-    closure: Annotated[bool, typer.Option("--closure", help="And what all these need")] = False,
+    name: Names = None,
+    spec: Specs = None,
+    licence: Licences = None,
+    newest: Newest = None,
+    closure: Closure = False,
     keep: Annotated[
         bool, typer.Option("--keep/--no-keep", help="Serve fetched files on when the upstream has deleted them")
     ] = True,
@@ -117,7 +130,7 @@ def set_upstream(
             subdirs=tuple(platform) if platform else None,
             wanted=wanted or None,
         )
-        view = registry.attach(session, CONSOLE, channel, chosen, now=app.now())
+        view = registry.attach(session, CONSOLE, channel, chosen, site=app.settings.url, now=app.now())
     print(
         f"{channel} serves {view.url} as well. A running server reads it now; 'fairway upstream refresh' does it here."
     )
@@ -169,6 +182,30 @@ def accept(
     print(f"{file} of {channel} will have the sha256 {done.claimed}; it is back with the next refresh.")
 
 
+@upstreams.command("reserved")
+def list_reserved(channel: Channel, as_json: JsonOption = False, data: DataOption = None) -> None:
+    """List the names that stay the channel's although all their files are deleted: nothing of them comes from the upstream."""
+    with opened(data) as app, app.database.read() as session:
+        found = reserved.names(session, CONSOLE, channel)
+    listing(found, RESERVED_COLUMNS, as_json=as_json)
+
+
+@upstreams.command("release")
+def release(
+    channel: Channel,
+    name: Annotated[str, typer.Argument(help="A name that 'fairway upstream reserved' lists")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
+    data: DataOption = None,
+) -> None:
+    """Let a name whose files are all deleted be the upstream's."""
+    if not yes:
+        print(reserved.RISK)
+        typer.confirm(f"Release {name}?", abort=True)
+    with opened(data) as app, app.database.write() as session:
+        kept = reserved.release(session, CONSOLE, channel, name, now=app.now())
+    print(f"{name} of {channel} is the upstream's, which has {kept.records} files of it.")
+
+
 @upstreams.command("presets")
 def list_presets(as_json: JsonOption = False) -> None:
     """List public channels that can be named instead of an address."""
@@ -184,6 +221,7 @@ def refresh(
     """Read an upstream's index now. What clients get changes at the end of each platform, all at once."""
     if channel is None:
         lower(resource.RLIMIT_DATA, MEMORY)
+        end_with_input()
     with opened(data) as app:
         if channel is not None:
             with app.database.read() as session:
@@ -256,6 +294,7 @@ def fetch(app: Fairway, channel_id: int, upstream: remote.Upstream, *, seconds: 
         over=lambda: app.stopping,
         enough=lambda: time.monotonic() > until,
         room=app.room,
+        fetches=app.fetches,
     ).run()
     with app.database.write() as session:
         registry.fetched(session, channel_id, failed=done.failed, error=done.error)
@@ -266,20 +305,54 @@ def fetch(app: Fairway, channel_id: int, upstream: remote.Upstream, *, seconds: 
 
 
 @upstreams.command("estimate")
-def estimate(channel: Channel, as_json: JsonOption = False, data: DataOption = None) -> None:
-    """Say how much a mirror would hold, before it fetches any of it. Reads the upstream's whole index."""
+def estimate(
+    channel: Channel,
+    platform: Platforms = None,
+    name: Names = None,
+    spec: Specs = None,
+    licence: Licences = None,
+    newest: Newest = None,
+    closure: Closure = False,
+    as_json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Say how much a mirror would hold, before it fetches any of it: of what is chosen here, or else of what the channel's settings
+    say. Made of the index as it was read last; where it was not, the upstream is asked for all of it.
+    """
+    given = {"names": name, "specs": spec, "licences": licence, "newest": newest, "closure": closure}
+    wanted = {what: value for what, value in given.items() if value}
+    check_platforms(platform or ())
     with opened(data) as app:
         with app.database.read() as session:
             home = access.channel_for(session, CONSOLE, Action.REINDEX, channel)
             subdirs, upstream = app.upstream_of(session, home.id)
             view = registry.show_of(session, home.id)
-        choice = None if view.wanted is None else Choice.parse(view.wanted)
-        with ExitStack() as stack:
-            readings = {}
-            for name in subdirs or USUAL:
-                with suppress(RemoteMissing):
-                    reading = upstream.look(stack, name, None, {})
-                    if reading is not None:
-                        readings[name] = reading
-            found = mirror.estimate(readings if choice is None else mirror.narrowed(readings, choice))
-    listing([found], ESTIMATE_COLUMNS, as_json=as_json)
+            choice = Choice.parse(wanted or view.wanted or {})
+            found = known(session, view, choice, platform or subdirs)
+        if found is None:
+            found = asked(upstream, choice, platform or subdirs or USUAL)
+    listing(found.shares, ESTIMATE_COLUMNS, as_json=as_json)
+    if not as_json:
+        packages = sum(share.names for share in found.shares)
+        print(f"{packages} packages, {found.records} records (a file each), {found.size} bytes")
+
+
+def known(session: Session, view: UpstreamView, choice: Choice, subdirs: Sequence[str] | None) -> Estimate | None:
+    """An estimate out of what is here; none if that is not all of these platforms."""
+    read = set(subdirs or ()) <= set(view.subdirs or KNOWN_SUBDIRS)
+    if not view.good_at or not read or (subdirs is None and view.subdirs is not None):
+        return None
+    found = estimating.estimate(session, view.channel_id, view.url, choice, subdirs, seconds=math.inf)
+    return found if found.extent is Extent.WHOLE else None
+
+
+def asked(upstream: remote.Upstream, choice: Choice, subdirs: Sequence[str]) -> Estimate:
+    """An estimate out of what the upstream says now. Raises: RemoteError, Invalid."""
+    with ExitStack() as stack:
+        readings = {}
+        for name in subdirs:
+            with suppress(RemoteMissing):
+                reading = upstream.look(stack, name, None, {})
+                if reading is not None:
+                    readings[name] = reading
+        return estimating.of_readings(readings if choice.everything else mirror.narrowed(readings, choice))

@@ -17,6 +17,7 @@ from fairway.conda import matching
 from fairway.conda import spec as specs
 from fairway.conda import version as versions
 from fairway.conda.foreign import Found
+from fairway.conda.names import KNOWN_SUBDIRS
 from fairway.errors import Invalid, PackageRefused
 
 MOST_PATTERNS, LONGEST = 1_000, 300
@@ -86,6 +87,13 @@ class Choice:
     def _licensed(self, one: Found) -> bool:
         licence = str(one.record.get("license") or "").lower()
         return any(fnmatch.fnmatchcase(licence, pattern.lower()) for pattern in self.licences)
+
+
+def check_platforms(subdirs: Iterable[str]) -> None:
+    """Raises: Invalid, code `upstream_invalid`: conda knows no such platform."""
+    unknown = sorted(set(subdirs) - KNOWN_SUBDIRS)
+    if unknown:
+        raise Invalid(f"There is no platform {unknown[0][:40]}.", code="upstream_invalid")
 
 
 def latest(found: Sequence[Found], newest: int | None) -> list[Found]:

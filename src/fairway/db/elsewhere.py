@@ -123,3 +123,21 @@ class Copy(Base):
     fetched_at: Mapped[int | None]
     gone_at: Mapped[int | None]
     claimed: Mapped[str | None]
+
+
+class Fetch(Base):
+    """A file of an upstream that some process brings right now, or has brought a moment ago (`registry.fetches`). The
+    subdir may be gone: a row ends with its fetch, and those of killed processes are swept.
+    """
+
+    __tablename__ = "fetches"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    subdir_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    filename: Mapped[str] = mapped_column(Name, primary_key=True)
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]  # of this fetch alone; also the name of its staged file
+    machine: Mapped[str]  # where that file can be read while it grows; "" if nobody knows
+    lease_until: Mapped[int]
+    ended: Mapped[bool]
+    error: Mapped[Any] = mapped_column(Json, nullable=True)  # {kind, code, detail, seconds}; none: it is here

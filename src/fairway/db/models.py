@@ -21,11 +21,11 @@ from sqlalchemy import (
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column
 
-from fairway.db.elsewhere import Copy, Relation, Upstream, UpstreamName, UpstreamSubdir, Want
+from fairway.db.elsewhere import Copy, Fetch, Relation, Upstream, UpstreamName, UpstreamSubdir, Want
 from fairway.db.table import NUMBERS_ONCE, Base
 from fairway.db.types import Id, Json, Name
 
-__all__ = ["Base", "Copy", "Relation", "Upstream", "UpstreamName", "UpstreamSubdir", "Want"]
+__all__ = ["Base", "Copy", "Fetch", "Relation", "Upstream", "UpstreamName", "UpstreamSubdir", "Want"]
 
 
 class User(Base):
@@ -258,7 +258,10 @@ class Package(Base):
     created_at: Mapped[int]
     updated_at: Mapped[int]
     live: Mapped[int] = mapped_column(default=0)  # live files, yanked ones among them
-    remote: Mapped[int] = mapped_column(default=0, server_default="0")  # records of an upstream, hidden ones among them
+    # records of an upstream, those that files of ours hide among them; none of a reserved name
+    remote: Mapped[int] = mapped_column(default=0, server_default="0")
+    # The last file of ours is gone, and the name stays ours. Until then it says nothing.
+    reserved: Mapped[bool] = mapped_column(default=False, server_default=false())
     places: Mapped[int] = mapped_column(
         default=0, server_default="0"
     )  # subdirs of the files in the index, one bit each

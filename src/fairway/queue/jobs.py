@@ -14,6 +14,8 @@ from fairway.db.models import Job
 from fairway.db.upsert import insert_missing
 
 LEASE_MS = 600_000
+# who says now and then that it goes on is missed the sooner
+HELD_MS = 30_000
 BACKOFF_MS = (10_000, 60_000, 300_000, 1_800_000)
 
 
@@ -49,8 +51,13 @@ def hasten(session: Session, kind: str, *, run_at: int, key: str | None = None) 
 
 
 def hold(session: Session, kind: str, *, key: str, now: int) -> None:
-    """A job takes longer than a lease: whoever works on it says so now and then."""
-    session.execute(update(Job).where(Job.kind == kind, Job.key == key).values(lease_until=now + LEASE_MS))
+    """A job takes long: whoever works on it says so now and then, several times in `HELD_MS`."""
+    session.execute(update(Job).where(Job.kind == kind, Job.key == key).values(lease_until=now + HELD_MS))
+
+
+def release(session: Session) -> None:
+    """Nobody can be at a job any more: whoever had taken one died with it."""
+    session.execute(update(Job).where(Job.lease_until > 0).values(lease_until=0))
 
 
 def is_due(session: Session, kinds: Collection[str], *, now: int) -> bool:
@@ -59,8 +66,9 @@ def is_due(session: Session, kinds: Collection[str], *, now: int) -> bool:
 
 def claim(session: Session, *, now: int, kinds: Collection[str] | None = None) -> Claimed | None:
     """Take the job that is due longest, of these kinds or of any. A worker that dies with it loses it when its lease ends."""
-    # a lease that ends later than any could was taken by a clock that ran ahead
-    free = ~Job.lease_until.between(now + 1, now + LEASE_MS)
+    # A lease that ends much later than any could was taken by a clock that ran ahead. Not one that ends a moment later: what
+    # another thread or machine takes for now may be some milliseconds on, and two would have the same job.
+    free = ~Job.lease_until.between(now + 1, now + 2 * LEASE_MS)
     mine = true() if kinds is None else Job.kind.in_(kinds)
     due = select(Job).where(Job.run_at <= now, free, mine).order_by(Job.run_at).limit(1)
     job = session.scalar(due.with_for_update(skip_locked=True))

@@ -35,6 +35,7 @@ class Action(Enum):
     DELETE = (Role.MAINTAINER, Scope.UPLOAD, "delete files from")
     YANK = (Role.MAINTAINER, Scope.UPLOAD, "yank files in")
     REINDEX = (Role.MAINTAINER, Scope.UPLOAD, "reindex")
+    RELEASE = (Role.MAINTAINER, Scope.ADMIN, "release names of")
     SEE_MEMBERS = (Role.MAINTAINER, Scope.READ, "see the members of")
     MANAGE = (Role.OWNER, Scope.ADMIN, "manage")
 

@@ -37,6 +37,7 @@ from fairway.db.models import (
     BrowserSession,
     Channel,
     Copy,
+    Fetch,
     Job,
     Pointer,
     SetupCode,
@@ -57,8 +58,8 @@ FORMAT = 1
 ROWS_AT_ONCE = 500
 ROWS, FILES = "rows/", "files/"
 # The index is not restored: it is published anew. What channels want, the database counts while rows come in. A server
-# makes its jobs itself. And nobody is signed in afterwards, who may have signed out since.
-LEFT_OUT = frozenset(table.__tablename__ for table in (Job, Pointer, BrowserSession, SetupCode, Want))
+# makes its jobs itself, and nothing is being fetched. And nobody is signed in afterwards, who may have signed out since.
+LEFT_OUT = frozenset(table.__tablename__ for table in (Job, Pointer, BrowserSession, SetupCode, Want, Fetch))
 
 # the shards that are made of an upstream's records
 THEIRS = exists().where(UpstreamName.subdir_id == ShardBytes.subdir_id, UpstreamName.sha256 == ShardBytes.sha256)

@@ -106,7 +106,7 @@ def leave_out(session: Session, home: Channel, place: Subdir, name: str, filenam
     session.flush()
     tally.recount_upstream(session, home.id)
     package = session.scalars(select(Package).where(Package.channel_id == home.id, Package.name == name)).one()
-    package.remote = theirs.records_of(session, home.id, [name]).get(name, 0)
+    theirs.count(session, package, merge=listed.merges(session, home.id))
     session.flush()
     if not row.pending:
         index.write_shards(session, place.id, place.changed, [name], now=now, upstream=True)

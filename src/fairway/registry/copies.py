@@ -50,7 +50,7 @@ HERE = (
 )
 # only what clients see: a name that is hidden is not fetched either
 SHOWN = (
-    select(Subdir.id, Upstream.created_at, UpstreamSubdir.base_url, UpstreamName.urls, ShardBytes.data)
+    select(Subdir.id, Upstream.created_at, Upstream.mode, UpstreamSubdir.base_url, UpstreamName.urls, ShardBytes.data)
     .join(Shard, Shard.subdir_id == Subdir.id)
     .join(ShardBytes, (ShardBytes.subdir_id == Shard.subdir_id) & (ShardBytes.sha256 == Shard.sha256))
     .join(UpstreamName, (UpstreamName.subdir_id == Shard.subdir_id) & (UpstreamName.name == Shard.name))
@@ -79,7 +79,8 @@ PAGE = (
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A file of an upstream. `url` is where to fetch it, none if it is here, and `since` the time since when the channel has
-    that upstream. Hashes in lower-case hex (md5 "" if it is not known), size in bytes, times in ms.
+    that upstream; `mirrored` says that another process may be fetching it ahead. Hashes in lower-case hex (md5 "" if it is
+    not known), size in bytes, times in ms.
     """
 
     channel_id: int
@@ -92,6 +93,7 @@ class Offer:
     indexed_at: int
     url: str | None
     since: int = 0
+    mirrored: bool = False
 
 
 def here(reads: Reads, channel_id: int, subdir: str, filename: str) -> Offer | None:
@@ -105,13 +107,14 @@ def here(reads: Reads, channel_id: int, subdir: str, filename: str) -> Offer | N
 def offered(reads: Reads, channel_id: int, subdir: str, filename: str) -> Offer | None:
     """A file that is in the index, and has to be fetched."""
     name = filename.rsplit("-", 2)[0]
-    for subdir_id, since, base_url, urls, data in reads.execute(
+    for subdir_id, since, mode, base_url, urls, data in reads.execute(
         SHOWN, {"channel_id": channel_id, "subdir": subdir, "name": name}
     ):
         others = orjson.loads(urls) if isinstance(urls, bytes) else urls or {}
         for one in foreign.decode(data):
             if one.filename == filename:
-                return offer_of(channel_id, subdir_id, name, base_url, others, one, since=since)
+                mirrored = mode == "mirror"
+                return offer_of(channel_id, subdir_id, name, base_url, others, one, since=since, mirrored=mirrored)
     return None
 
 
@@ -144,7 +147,9 @@ def missing(database: Database, channel_id: int) -> Iterator[Offer]:
             for name, urls, data in rows:
                 for one in foreign.decode(data):
                     if one.filename not in have:
-                        yield offer_of(channel_id, subdir_id, name, base_url, urls or {}, one, since=since)
+                        yield offer_of(
+                            channel_id, subdir_id, name, base_url, urls or {}, one, since=since, mirrored=True
+                        )
             after = rows[-1].name
 
 
@@ -160,7 +165,15 @@ def count_missing(database: Database, channel_id: int) -> int:
 
 
 def offer_of(
-    channel_id: int, subdir_id: int, name: str, base_url: str, urls: Mapping[str, str], one: Found, *, since: int
+    channel_id: int,
+    subdir_id: int,
+    name: str,
+    base_url: str,
+    urls: Mapping[str, str],
+    one: Found,
+    *,
+    since: int,
+    mirrored: bool,
 ) -> Offer:
     md5 = one.record.get("md5")
     return Offer(
@@ -174,6 +187,7 @@ def offer_of(
         indexed_at=one.record.get("indexed_timestamp") or 0,
         url=urljoin(base_url, urls.get(one.filename) or one.filename),
         since=since,
+        mirrored=mirrored,
     )
 
 

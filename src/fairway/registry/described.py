@@ -23,6 +23,7 @@ log = structlog.get_logger("fairway.refresh")
 # That of conda-forge has 30 MB and is written anew with every package: half a day late is good enough for a summary.
 EVERY_MS = 12 * 3_600_000
 ROWS_AT_ONCE = 2_000
+ONLY_THEIRS = (Package.live == 0, Package.remote > 0)
 
 
 def bring(database: Database, upstream: remote.Upstream, channel_id: int, *, now: int) -> int:
@@ -72,7 +73,7 @@ def write(database: Database, channel_id: int, said: dict[str, About]) -> int:
     """Packages of which nothing is ours get what is said of them; some at a time, because others wait to write."""
     with database.read() as session:
         theirs = select(Package.id, Package.name, Package.summary, Package.licence)
-        rows = session.execute(theirs.where(Package.channel_id == channel_id, Package.live == 0)).all()
+        rows = session.execute(theirs.where(Package.channel_id == channel_id, *ONLY_THEIRS)).all()
     changed = []
     for row in rows:
         about = said.get(row.name)
@@ -84,7 +85,7 @@ def write(database: Database, channel_id: int, said: dict[str, About]) -> int:
             changed.append({"package_id": row.id, "about": new[0], "terms": new[1]})
     statement = (
         update(Package.__table__)  # type: ignore[arg-type]
-        .where(Package.id == bindparam("package_id"), Package.live == 0)
+        .where(Package.id == bindparam("package_id"), *ONLY_THEIRS)
         .values(summary=bindparam("about"), licence=bindparam("terms"))
     )
     for at in range(0, len(changed), ROWS_AT_ONCE):

@@ -1,11 +1,11 @@
-"""How much a mirror would hold, out of what was read of the upstream's index already: nobody else is asked for it, and what it
-may cost is bounded, since somebody waits.
+"""How much a mirror would hold: out of what was read of the upstream's index already, so that nobody else is asked, and with what it
+may cost bounded, since somebody waits; or, at the server's machine, out of what the upstream says now.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,6 +17,7 @@ from fairway.conda import foreign
 from fairway.conda.choice import Choice
 from fairway.conda.foreign import Found
 from fairway.db.models import ShardBytes, Subdir, Upstream, UpstreamName, UpstreamSubdir
+from fairway.remote.channel import Reading
 
 SECONDS = 2.0
 NAMES_AT_ONCE = 50
@@ -26,14 +27,14 @@ class Extent(StrEnum):
     """How much of the upstream's index an estimate is made of."""
 
     WHOLE = "whole"
-    PART = "part"  # time was up: there is more
-    UNREAD = "unread"  # nothing of it is here
+    PART = "part"  # time was up, or not every platform was read yet: there is more
+    UNREAD = "unread"  # nothing of it is here, or what is here was read for a choice before
     CHOSEN = "chosen"  # only what the choice that is saved wants is here, and this is another
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a mirror would hold of a platform; `size` in bytes of files."""
+    """What a mirror would hold of a platform: packages, records, each of which stands for a file, and the bytes of these."""
 
     subdir: str
     names: int
@@ -71,23 +72,36 @@ def estimate(
     """
     row = session.get(Upstream, channel_id)
     query = (
-        select(Subdir.name, Subdir.id)
+        select(Subdir.name, Subdir.id, UpstreamSubdir.validators)
         .join(UpstreamSubdir, UpstreamSubdir.subdir_id == Subdir.id)
         .where(Subdir.channel_id == channel_id)
         .order_by(Subdir.name)
     )
-    places = {name: place for name, place in session.execute(query) if subdirs is None or name in subdirs}
-    if row is None or row.url != url or not places:
+    found = [one for one in session.execute(query) if subdirs is None or one.name in subdirs]
+    places = {one.name: one.id for one in found}
+    # without validators it is to be read anew (`upstreams.read_anew`): what is here is of another choice than the row says
+    if row is None or row.url != url or not places or not all(one.validators for one in found):
         return Estimate(Extent.UNREAD)
     kept = Choice() if row.wanted is None else Choice.parse(row.wanted)
+    whole = Extent.WHOLE if row.good_at else Extent.PART
     if choice == kept:
-        return Estimate(Extent.WHOLE, tuple(total(session, name, place) for name, place in places.items()))
+        totals = [total(session, name, place) for name, place in places.items()]
+        return Estimate(whole, tuple(one for one in totals if one.names))
     if not kept.everything:
         return Estimate(Extent.CHOSEN)
     reading = Kept(session, places, time.monotonic() + seconds)
     wanted = choices.chosen(choice, reading.names(choice), reading.records)
     shares = tuple(share(name, wanted[name].values()) for name in places if name in wanted)
-    return Estimate(Extent.PART if reading.over else Extent.WHOLE, shares)
+    return Estimate(Extent.PART if reading.over else whole, shares)
+
+
+def of_readings(readings: Mapping[str, Reading]) -> Estimate:
+    """What readings of a choice, or of everything, come to. Raises: RemoteError, Invalid."""
+    shares = []
+    for subdir, reading in sorted(readings.items()):
+        held = [foreign.records(name, subdir, written)[0] for name, written in reading.fetch(list(reading.sources))]
+        shares.append(share(subdir, [found for found in held if found]))
+    return Estimate(Extent.WHOLE, tuple(one for one in shares if one.names))
 
 
 def total(session: Session, subdir: str, place: int) -> Share:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import and_, exists, func, or_, select
+from sqlalchemy import and_, exists, false, func, or_, select
 from sqlalchemy.orm import Session
 
 from fairway.blobs import keys
@@ -237,19 +237,20 @@ def lacking(session: Session, subdir_id: int) -> bool:
     if session.scalar(select(Record.name).where(Record.subdir_id == subdir_id, ~has_one).limit(1)):
         return True
     has_one = exists().where(Shard.subdir_id == subdir_id, Shard.name == UpstreamName.name, Shard.sha256.is_not(None))
-    query = THEIRS.where(
-        UpstreamName.subdir_id == subdir_id, ~UpstreamName.pending, func.coalesce(Package.live, 0) == 0
-    )
+    query = THEIRS.where(UpstreamName.subdir_id == subdir_id, ~UpstreamName.pending, ALONE)
     return session.execute(query.where(~has_one).limit(1)).first() is not None
 
 
+ALONE = and_(
+    func.coalesce(Package.live, 0) == 0, or_(Upstream.merge, func.coalesce(Package.reserved, false()).is_(false()))
+)
 # of the names of an upstream: whether nothing of ours hides it, and whether it is shown beside ours
 THEIRS = (
     select(
         UpstreamName.name,
         UpstreamName.sha256,
         UpstreamName.pending,
-        func.coalesce(Package.live, 0) == 0,
+        ALONE,
         and_(Upstream.merge, Package.live > 0),
     )
     .join(Subdir, Subdir.id == UpstreamName.subdir_id)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 
 import orjson
 import structlog
-from sqlalchemy import Table, bindparam, exists, func, or_, select, update
+from sqlalchemy import Table, bindparam, exists, false, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from fairway.conda import foreign, shards
@@ -68,7 +68,13 @@ RETIRE = (
 )
 # the shard an upstream has of a name, and whether names of ours hide it
 THEIRS = (
-    select(UpstreamName.name, UpstreamName.sha256, func.coalesce(Package.live, 0), Upstream.merge)
+    select(
+        UpstreamName.name,
+        UpstreamName.sha256,
+        func.coalesce(Package.live, 0),
+        func.coalesce(Package.reserved, false()),
+        Upstream.merge,
+    )
     .join(Subdir, Subdir.id == UpstreamName.subdir_id)
     .join(Upstream, Upstream.channel_id == Subdir.channel_id)
     .outerjoin(Package, (Package.channel_id == Subdir.channel_id) & (Package.name == UpstreamName.name))
@@ -234,11 +240,12 @@ class _Other(NamedTuple):
 
 def _theirs(session: Session, wanted: dict[str, object]) -> dict[str, _Other]:
     """Names of ours win, whatever their versions are and whichever platform they are for: else whoever may publish
-    upstream could slip a higher version of a private name in. But where an owner asked for it both are shown.
+    upstream could slip a higher version of a private name in, or take one over of which the last file was deleted. But
+    where an owner asked for it both are shown.
     """
     return {
-        name: _Other(sha256, alone=not live, mixed=bool(live and merge))
-        for name, sha256, live, merge in session.connection().execute(THEIRS, wanted)
+        name: _Other(sha256, alone=not live and bool(merge or not reserved), mixed=bool(live and merge))
+        for name, sha256, live, reserved, merge in session.connection().execute(THEIRS, wanted)
     }
 
 

@@ -17,26 +17,20 @@ from fairway.conda.choice import Choice
 from fairway.conda.foreign import Found, Written
 from fairway.conda.repodata import key_of
 from fairway.db.engine import Database
-from fairway.errors import FairwayError, StorageFull
+from fairway.errors import FairwayError, RemoteError, StorageFull
 from fairway.registry import copies
 from fairway.registry.copies import Offer
+from fairway.registry.fetches import Fetches
+from fairway.remote.arriving import Wanted
 from fairway.remote.channel import Reading
 from fairway.remote.client import Client
 from fairway.remote.credentials import Credential
-from fairway.remote.transfer import SECONDS, Wanted
+from fairway.remote.sharing import State, wait_for_turn
+from fairway.remote.transfer import SECONDS
 
 log = structlog.get_logger("fairway.mirror")
 
 AT_ONCE = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a mirror would hold; `size` in bytes of files."""
-
-    names: int
-    records: int
-    size: int
 
 
 def narrowed(readings: Mapping[str, Reading], choice: Choice) -> dict[str, Reading]:
@@ -71,18 +65,6 @@ def written_of(one: Found) -> Written:
     return Written(one.section, key_of(one.filename, one.section), record)
 
 
-def estimate(readings: Mapping[str, Reading]) -> Estimate:
-    """What readings of a choice, or of everything, come to. Raises: RemoteError, Invalid."""
-    names, records, size = 0, 0, 0
-    for subdir, reading in readings.items():
-        for name, written in reading.fetch(list(reading.sources)):
-            found, _ = foreign.records(name, subdir, written)
-            names += bool(found)
-            records += len(found)
-            size += sum(one.record["size"] for one in found)
-    return Estimate(names, records, size)
-
-
 @dataclass(slots=True)
 class Fetched:
     """How far fetching ahead is: files of `total`, their bytes, those that failed and the first reason, in words; whether
@@ -115,6 +97,7 @@ class Fetching:
     over: Callable[[], bool]
     enough: Callable[[], bool]
     room: Callable[[int], None]
+    fetches: Fetches
 
     def run(self) -> Fetched:
         done = Fetched(total=copies.count_missing(self.database, self.channel_id))
@@ -147,11 +130,32 @@ class Fetching:
         return False
 
     def _fetch(self, offer: Offer) -> int:
-        """One file, into the store. Not by way of the server's transfers: this is another process."""
+        """One file, into the store. Not by way of the server's transfers: this is another process, and what the server is
+        sending to somebody already is waited for.
+        """
+        claim = self.fetches.of(offer)
+        if claim is None:
+            return self._bring(offer, None)
+        turn = wait_for_turn(claim, self.over)
+        if turn.state is State.GOOD:
+            return offer.size
+        ended, said = State.FREE, None
+        try:
+            size = self._bring(offer, turn.owner)
+            ended = State.GOOD
+        except RemoteError as error:
+            if not self.over():
+                ended, said = State.FAILED, error
+            raise
+        finally:
+            claim.end(turn.owner, ended, said)
+        return size
+
+    def _bring(self, offer: Offer, name: str | None) -> int:
         wanted = Wanted(offer.url or "", sha256=offer.sha256, size=offer.size, credential=self.credential)
         self.room(offer.size)
         with (
-            self.staging.open(offer.size) as staged,
+            self.staging.open(offer.size, name=name) as staged,
             self.client.get(
                 wanted.url, credential=self.credential, limit=offer.size, seconds=SECONDS, over=self.over
             ) as answer,

@@ -192,8 +192,7 @@ def require_order(edges: Edges, channel: Channel, wanted: Mapping[str, str]) -> 
     if channel.id in distances(below, below.get(channel.id, ())):
         names = " and ".join(name for name in wanted.values() if name)
         raise Invalid(
-            f"That would be a loop: through the relations of other channels {channel.name} would have to go before "
-            f"itself. Look at what {names or 'the other'} builds on and goes before.",
+            f"That would be a loop: {channel.name} would have to go before itself. Look at what {names or 'the other'} builds on and goes before.",
             code="relation_loop",
         )
 
@@ -201,6 +200,8 @@ def require_order(edges: Edges, channel: Channel, wanted: Mapping[str, str]) -> 
 def require_depth(edges: Edges, channel: Channel) -> None:
     """Pass if clients can follow the relations to their ends, from here and from whoever names this one. The steps are
     counted a little too high where a channel can be reached in two ways. Raises: Invalid.
+
+    Nor is it said how many there would be: some of those may be channels that this actor does not know.
     """
     ahead = {one: {number for number in pair if number is not None} for one, pair in edges.items()}
     behind: dict[int, set[int]] = {}
@@ -210,7 +211,7 @@ def require_depth(edges: Edges, channel: Channel) -> None:
     steps = [max(distances(graph, graph.get(channel.id, ())).values(), default=0) for graph in (ahead, behind)]
     if sum(steps) > DEEPEST:
         raise Invalid(
-            f"Clients follow at most {DEEPEST} channels behind each other, and that would be {sum(steps)}.",
+            f"Clients follow at most {DEEPEST} channels behind each other, and with that there would be more.",
             code="relation_depth",
         )
 

@@ -34,7 +34,8 @@ GROW = (
         updated_at=bindparam("now"),
     )
 )
-PACKAGES = select(Package.name, Package.id, Package.version_key, Package.live, Package.remote).where(
+KNOWN = (Package.name, Package.id, Package.version_key, Package.live, Package.remote, Package.reserved)
+PACKAGES = select(*KNOWN).where(
     Package.channel_id == bindparam("channel_id"), Package.name.in_(bindparam("names", expanding=True))
 )
 NEW_PACKAGES = insert(table(Package)).returning(table(Package).c.name, table(Package).c.id)
@@ -191,6 +192,7 @@ class Known(NamedTuple):
     version_key: bytes
     live: int
     remote: int
+    reserved: bool
 
 
 def write_packages(session: Session, home: Home, writings: Sequence[Writing]) -> dict[str, int]:
@@ -203,6 +205,8 @@ def write_packages(session: Session, home: Home, writings: Sequence[Writing]) ->
     for names in sweep.batched(mine):
         rows = run.execute(PACKAGES, {"channel_id": home.gate.id, "names": names})
         found |= {name: Known(*rest) for name, *rest in rows}
+    dark = {name: known for name, known in found.items() if not known.live and not known.remote}
+    found |= brought_back(session, home.gate.id, {name: known for name, known in dark.items() if known.reserved})
     both = {name: known.remote for name, known in found.items() if known.remote}
     if both and not merges(session, home.gate.id):
         home.hides = both
@@ -218,7 +222,7 @@ def write_packages(session: Session, home: Home, writings: Sequence[Writing]) ->
             "bits": bits_of(writing.submission.place[0] for writing in files),
             "now": max(writing.submission.now for writing in files),
         }
-        home.packages += known is None or (known.live == 0 and live > 0 and known.remote == 0)
+        home.packages += known is None or (name in dark and live > 0)
         show = {"shown": facts.version, "shown_key": newest.key, "about": summary, "terms": licence}
         if known is None:
             fresh.append(fresh_row(home.gate.id, name, newest, count, summary, licence))
@@ -242,9 +246,15 @@ def write_packages(session: Session, home: Home, writings: Sequence[Writing]) ->
     return ids
 
 
-def fresh_row(
-    channel_id: int, name: str, newest: Writing, count: Mapping[str, int], summary: str, licence: str
-) -> dict[str, Any]:
+def brought_back(session: Session, channel_id: int, kept: Mapping[str, Known]) -> dict[str, Known]:
+    """Reserved names that get files again: what the upstream has of them is hidden from now on, and counts as that."""
+    counts = theirs.records_of(session, channel_id, kept)
+    for name, remote in counts.items():
+        session.execute(update(table(Package)).where(Package.id == kept[name].id).values(remote=remote))
+    return {name: kept[name]._replace(remote=remote) for name, remote in counts.items()}
+
+
+def fresh_row(channel_id: int, name: str, newest: Writing, count: Mapping[str, int], summary: str, licence: str) -> Any:
     return {
         "channel_id": channel_id,
         "name": name,
@@ -252,6 +262,7 @@ def fresh_row(
         "updated_at": count["now"],
         "live": count["files"],
         "remote": 0,
+        "reserved": False,
         "places": count["bits"],
         "downloads": 0,
         "version": newest.received.facts.version,

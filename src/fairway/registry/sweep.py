@@ -42,6 +42,7 @@ from fairway.db.models import (
     Shard,
     ShardBytes,
     Subdir,
+    UpstreamName,
     Withheld,
 )
 from fairway.db.upsert import upsert
@@ -147,7 +148,7 @@ def _bury_channel(database: Database, *, before: int, now: int) -> bool:
         channel_id = session.scalar(select(Channel.id).where(Channel.deleted_at < before).limit(1))
     if channel_id is None:
         return False
-    pieces = (_bury_names, _bury_shards, _bury_files, _bury_copies, _bury_packages, _bury_rest)
+    pieces = (_bury_names, _bury_theirs, _bury_shards, _bury_files, _bury_copies, _bury_packages, _bury_rest)
     for piece in pieces:
         more = True
         while more:
@@ -168,6 +169,17 @@ def _bury_names(session: Session, channel_id: int, _: int) -> bool:
         mine = (Record.subdir_id == subdir_id, Record.section.in_([*Section]), Record.name.in_(names))
         session.execute(delete(Record).where(*mine))
         session.execute(delete(Shard).where(Shard.subdir_id == subdir_id, Shard.name.in_(names)))
+    return bool(rows)
+
+
+def _bury_theirs(session: Session, channel_id: int, _: int) -> bool:
+    """Some of the names that an upstream has; whether there were any."""
+    subdirs = select(Subdir.id).where(Subdir.channel_id == channel_id)
+    mine = select(UpstreamName.subdir_id, UpstreamName.name).where(UpstreamName.subdir_id.in_(subdirs)).limit(BATCH)
+    rows = session.execute(mine).all()
+    for subdir_id in {row.subdir_id for row in rows}:
+        names = [row.name for row in rows if row.subdir_id == subdir_id]
+        session.execute(delete(UpstreamName).where(UpstreamName.subdir_id == subdir_id, UpstreamName.name.in_(names)))
     return bool(rows)
 
 

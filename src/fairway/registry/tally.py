@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import Table, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Table, and_, case, delete, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from fairway.db.models import (
@@ -33,7 +33,7 @@ from fairway.db.models import (
     Want,
 )
 from fairway.db.upsert import upsert
-from fairway.registry import audit, channels, listed, sweep
+from fairway.registry import audit, channels, listed, sweep, theirs
 from fairway.registry.actor import CONSOLE
 from fairway.registry.needs import names_in
 
@@ -55,6 +55,7 @@ IS_THERE = exists().where(
     UpstreamName.name == Package.name,
     UpstreamName.records > 0,
 )
+SHOWN = and_(IS_THERE, ~theirs.RESERVED)
 
 PACKAGES = select(
     Package.id, Package.channel_id, Package.name, Package.live, Package.remote, Package.places, Package.version,
@@ -97,7 +98,7 @@ def drifted(session: Session) -> Iterator[Drift]:
 def channel_totals(session: Session) -> Iterator[Drift]:
     files = select(Artifact.channel_id, func.count(), func.sum(Artifact.size)).where(LIVE).group_by(Artifact.channel_id)
     totals = {channel_id: (count, int(size or 0)) for channel_id, count, size in session.execute(files)}
-    counted = select(Package.channel_id, func.count()).where(or_(HAS_FILES, IS_THERE)).group_by(Package.channel_id)
+    counted = select(Package.channel_id, func.count()).where(or_(HAS_FILES, SHOWN)).group_by(Package.channel_id)
     packages = dict(session.execute(counted).tuples().all())
     for channel in session.scalars(select(Channel).where(HERE)):
         wanted = totals.get(channel.id, (0, 0))
@@ -146,9 +147,10 @@ def package_totals(session: Session) -> Iterator[tuple[int, str]]:
         if live != files.get(package_id, 0):
             yield package_id, f"it counts {live} files instead of {files.get(package_id, 0)}"
     there = RECORDS.scalar_subquery()
-    wrong = select(Package.id, Package.remote, there).where(Package.remote != func.coalesce(there, 0))
+    there_is = case((theirs.RESERVED, 0), else_=func.coalesce(there, 0))
+    wrong = select(Package.id, Package.remote, there_is).where(Package.remote != there_is)
     for package_id, remote, records in session.execute(wrong):
-        yield package_id, f"it counts {remote} files of the upstream instead of {records or 0}"
+        yield package_id, f"it counts {remote} files of the upstream instead of {records}"
 
 
 @dataclass(slots=True)
@@ -176,12 +178,12 @@ def listings(session: Session, places: Mapping[int, Drift]) -> Iterator[tuple[in
     for ids in sweep.batched(places):
         packages = session.execute(PACKAGES.where(Package.id.in_(ids))).all()
         facts = ours(session, ids)
-        theirs: dict[int, dict[str, int]] = {}
+        others: dict[int, dict[str, int]] = {}
         for row in packages:
             facts.setdefault(row.id, Facts())
             if row.remote and (not row.live or row.channel_id in merging):
-                theirs.setdefault(row.channel_id, {})[row.name] = row.id
-        for channel_id, names in theirs.items():
+                others.setdefault(row.channel_id, {})[row.name] = row.id
+        for channel_id, names in others.items():
             for name, newest, bits in listed.theirs(session, channel_id, list(names)):
                 facts[names[name]].add(newest.key, bits, newest.needs)
         needs: dict[int, set[str]] = {}
@@ -275,7 +277,7 @@ def recount(session: Session, channel_id: int, package_ids: Iterable[int], *, no
     for package_id in wanted:
         package = session.get_one(Package, package_id)
         package.live = count_of(session, select(func.count()).where(Artifact.package_id == package_id, LIVE))
-        package.remote = count_of(session, RECORDS.where(Package.id == package_id))
+        theirs.count(session, package, merge=listed.merges(session, channel_id))
         listed.again(session, package)
         rewrite_days(session, PackageDay.package_id, Artifact.package_id, package_id)
         package.downloads = count_of(
@@ -288,7 +290,7 @@ def recount(session: Session, channel_id: int, package_ids: Iterable[int], *, no
         "artifacts": count_of(session, select(func.count()).where(*mine)),
         "size": count_of(session, select(func.sum(Artifact.size)).where(*mine)),
         "packages": count_of(
-            session, select(func.count()).where(Package.channel_id == channel_id, or_(HAS_FILES, IS_THERE))
+            session, select(func.count()).where(Package.channel_id == channel_id, or_(HAS_FILES, SHOWN))
         ),
     }
     session.execute(update(Channel).where(Channel.id == channel_id).values(**totals))

@@ -1,7 +1,8 @@
 """What a channel has from its upstream, by name: whether it is shown, and what comes of it for packages.
 
 Names of ours win over the upstream's, in every subdir (`index.write_shards`). So a name of ours that appears or goes
-hides or shows more than the subdir its file is in.
+hides or shows more than the subdir its file is in. A name of which the last file of ours is deleted is *reserved*: it stays
+ours until somebody releases it (`registry.reserved`).
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, exists, func, or_, select, update
+from sqlalchemy import and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from fairway.conda.foreign import Found
-from fairway.db.models import Artifact, Channel, Package, Shard, ShardBytes, Subdir, UpstreamName
+from fairway.db.models import Artifact, Channel, Package, Shard, ShardBytes, Subdir, Upstream, UpstreamName
 from fairway.registry import index, listed, needs, sweep
 from fairway.registry.listed import Newest
 
 RETIRED_AT_ONCE = 500
 SECONDS_MOST = 100_000_000_000  # as ms it was in 1973, as seconds it will be in 5138
+
+RESERVED = and_(
+    Package.reserved, Package.live == 0, ~exists().where(Upstream.channel_id == Package.channel_id, Upstream.merge)
+)
+"""Whether nothing of a package is there, and what the upstream has of the name is kept from everybody."""
 
 
 def settle(session: Session, channel_id: int, names: Sequence[str], *, now: int) -> None:
@@ -67,9 +73,10 @@ def relist(
             continue  # nothing of it can be used
         package = known[name]
         shown -= package.shown
-        package.remote = counts.get(name, 0)
+        hidden = not merge and (package.live > 0 or package.reserved)
+        package.remote = 0 if hidden and not package.live else counts.get(name, 0)
         shown += package.shown
-        if package.live and not merge:
+        if hidden:
             continue
         newest = listed.newest_of(found)
         if lost(package, before.get(name, {}).values(), newest):
@@ -132,6 +139,31 @@ def records_of(session: Session, channel_id: int, names: Iterable[str]) -> dict[
     return counts
 
 
+def count(session: Session, package: Package, *, merge: bool) -> None:
+    """Bring `Package.remote` to what the upstream has; of a reserved name nothing, unless names are merged."""
+    kept = package.reserved and not package.live and not merge
+    package.remote = 0 if kept else records_of(session, package.channel_id, [package.name]).get(package.name, 0)
+
+
+def settle_all(session: Session, channel_id: int, *, now: int) -> None:
+    """Names that are, or were, ours and are the upstream's are shown another way from now on: whether they are merged has
+    changed.
+    """
+    merge = listed.merges(session, channel_id)
+    both = or_(and_(Package.live > 0, Package.remote > 0), and_(Package.live == 0, Package.reserved))
+    packages = list(session.scalars(select(Package).where(Package.channel_id == channel_id, both)))
+    shown = 0
+    for package in packages:
+        shown -= package.shown
+        count(session, package, merge=merge)
+        shown += package.shown
+    session.execute(update(Channel).where(Channel.id == channel_id).values(packages=Channel.packages + shown))
+    session.flush()
+    settle(session, channel_id, [package.name for package in packages], now=now)
+    for package in packages:
+        listed.again(session, package)
+
+
 def made_at(record: Mapping[str, Any], now: int) -> int:
     """When a file of an upstream came to be (ms), and not after `now`: when it was built, if its record says so and that was
     before it was seen; else when it was first seen. Some builders write `timestamp` in seconds.
@@ -152,11 +184,14 @@ def fresh_package(channel_id: int, name: str, now: int) -> Package:
 
 def forget(session: Session, channel_id: int) -> None:
     """Let go of the packages that only the upstream has, and list the others with what is ours again. One whose files
-    are all deleted stays: they may come back, and their names are never given to other bytes.
+    are all deleted stays: they may come back, and their names are never given to other bytes. Names that were released to
+    this upstream were so to no other.
     """
     ours = exists().where(Artifact.package_id == Package.id)
     mine = Package.channel_id == channel_id
     session.execute(delete(Package).where(mine, ~ours), execution_options={"synchronize_session": False})
+    bare = update(Package).where(mine, Package.live == 0, ~Package.reserved).values(reserved=True)
+    session.execute(bare, execution_options={"synchronize_session": False})
     session.flush()
     session.expire_all()
     for package in session.scalars(select(Package).where(mine, Package.remote > 0)).all():

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from fairway.conda.choice import Choice
+from fairway.conda.choice import Choice, check_platforms
 from fairway.conda.names import KNOWN_SUBDIRS
 from fairway.db.models import (
     Channel,
@@ -26,10 +26,10 @@ from fairway.db.models import (
 )
 from fairway.errors import Invalid, NotFound, RateLimited
 from fairway.queue import jobs
-from fairway.registry import access, audit, copies, index, listed, theirs
+from fairway.registry import access, audit, circles, copies, index, theirs
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
-from fairway.remote.addresses import Location
+from fairway.remote.addresses import channel_address
 
 REFRESH = "refresh"
 """The job that refreshes a channel; its key is the channel's number."""
@@ -148,26 +148,20 @@ class Beside:
 
 def checked(settings: Settings) -> Settings:
     """The same with its address as it is kept. Raises: Invalid, RemoteRefused."""
-    url = settings.url.strip().rstrip("/")
-    if len(url) > MAX_URL:
+    if len(settings.url) > MAX_URL:
         raise Invalid(f"An upstream's address has at most {MAX_URL} characters.", code="upstream_invalid")
-    if "?" in url:
-        # it would be shown to whoever may read the channel, and what stands there is often a secret
-        raise Invalid("An upstream's address has no question mark.", code="upstream_invalid")
+    url = channel_address(settings.url.strip())
     if url.rpartition("/")[2] in KNOWN_SUBDIRS:
         raise Invalid(
             "That is the address of one platform; the upstream is the channel, one level above.",
             code="upstream_invalid",
         )
-    Location.parse(url)
     if not EVERY_LEAST <= settings.every <= EVERY_MOST:
         raise Invalid(
             f"An upstream is looked at every {EVERY_LEAST} seconds to every {EVERY_MOST // 86_400} days.",
             code="upstream_invalid",
         )
-    unknown = sorted(set(settings.subdirs or ()) - KNOWN_SUBDIRS)
-    if unknown:
-        raise Invalid(f"There is no platform {unknown[0][:40]}.", code="upstream_invalid")
+    check_platforms(settings.subdirs or ())
     if settings.mode not in ("proxy", "mirror"):
         raise Invalid("An upstream is a proxy or a mirror.", code="upstream_invalid")
     if settings.wanted is not None:
@@ -187,15 +181,16 @@ def called(url: str | None) -> str | None:
 
 
 def attach(
-    session: Session, actor: Actor, channel: str, settings: Settings, *, forget: bool = False, now: int
+    session: Session, actor: Actor, channel: str, settings: Settings, *, forget: bool = False, site: str = "", now: int
 ) -> UpstreamView:
     """Let a channel serve an upstream, or change how. With another address, what was of the first goes. Without a
-    credential, that of the same address stays, unless it is to `forget` it. Raises as access.require does for MANAGE;
-    Invalid.
+    credential, that of the same address stays, unless it is to `forget` it. `site` is where this server is. Raises as
+    access.require does for MANAGE; Invalid.
     """
     home = access.channel_for(session, actor, Action.MANAGE, channel)
     hold(session, home.id)
     settings = checked(settings)
+    circles.require_none(session, actor, home.name, settings.url, site=site)
     row = session.get(Upstream, home.id, with_for_update=True)
     before = None if row is None else row.url
     if row is not None and row.url != settings.url:
@@ -217,7 +212,7 @@ def attach(
     row.next_at = now
     session.flush()
     if merged is not None and merged != settings.merge:
-        settle_all(session, home.id, now=now)
+        theirs.settle_all(session, home.id, now=now)
     look_now(session, home.id, now=now)
     audit.note(
         session, actor, "channel.upstream", home.name, now=now, channel_id=home.id,
@@ -240,15 +235,6 @@ def read_anew(session: Session, channel_id: int) -> None:
         .values(validators={})
         .execution_options(synchronize_session=False)
     )
-
-
-def settle_all(session: Session, channel_id: int, *, now: int) -> None:
-    """Names that are ours and the upstream's are shown another way from now on."""
-    both = select(Package).where(Package.channel_id == channel_id, Package.live > 0, Package.remote > 0)
-    packages = list(session.scalars(both))
-    theirs.settle(session, channel_id, [package.name for package in packages], now=now)
-    for package in packages:
-        listed.again(session, package)
 
 
 def detach(session: Session, actor: Actor, channel: str, *, now: int) -> None:
@@ -395,8 +381,7 @@ def plan(
     if due is not None and row.next_at != due:
         return row.next_at
     if died or row.checked_at < begun:  # also one that failed over what nobody thought of said nothing of it
-        row.failures += 1
-        row.progress = None
+        row.failures, row.checked_at, row.progress = row.failures + 1, now, None
         row.error = "The refresh was broken off before its end; it goes on from there."
     row.next_at = next_after(row, now=now)
     return row.next_at

@@ -270,10 +270,14 @@ def settle(session: Session, package_ids: AbstractSet[int], *, now: int) -> None
 
 
 def count(session: Session, home: Home, artifact: Artifact, more: int) -> None:
-    """Let a file count, or no longer (-1): to its package and its channel."""
+    """Let a file count, or no longer (-1): to its package and its channel. With the last file the name is reserved."""
     package = session.get_one(Package, artifact.package_id)
-    before, package.live = package.live, package.live + more
-    names = 0 if package.remote else (package.live > 0) - (before > 0)
+    before = package.shown
+    package.live += more
+    if not package.live or package.live == more:  # the last file of ours is gone, or the first is back
+        package.reserved = package.reserved or not package.live
+        theirs.count(session, package, merge=listed.merges(session, home.gate.id))
+    names = package.shown - before
     session.execute(
         update(Channel)
         .where(Channel.id == home.gate.id)

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Self
 from urllib.parse import urljoin
 
-from fairway.errors import RemoteRefused
+from fairway.errors import Invalid, RemoteRefused
 
 Ip = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -27,6 +27,9 @@ _HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?:
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a name that ends like this is an IPv4 address to resolvers and browsers
 _TOKEN = re.compile(r"/t/[^/?#]+")
+_ENCODED = re.compile(r"%([0-9A-Fa-f]{2})?")
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")  # what is the same whether it is percent-encoded or not (RFC 3986, 2.3)
+_KEY = re.compile(r"/t/[^/]", re.IGNORECASE)
 
 # Names under which machines in a cloud find their own credentials, wherever they lead.
 METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"})  # fmt: skip
@@ -124,6 +127,46 @@ class Location:
         if len(path) > 160:
             path = f"{path[:80]}...{path[-60:]}"
         return self.origin + path
+
+
+def spelled(url: str) -> str:
+    """A channel's address in its one spelling: percent-encoded is only what has to be. What else an address may hold has no
+    meaning for a channel, and is refused: the address is kept in clear, and shown to whoever may read our channel, and a key
+    must not stand where nobody looks for one. Raises: Invalid, RemoteRefused.
+    """
+    if "?" in url or "#" in url:
+        raise Invalid(
+            "An upstream's address has nothing from a question mark or a # on; give a key as a credential.",
+            code="upstream_invalid",
+        )
+    at = Location.parse(url)
+    path = _ENCODED.sub(_decoded, at.path).rstrip("/")
+    if any(part in {"", ".", ".."} for part in path.split("/")[1:]):
+        raise Invalid("An upstream's address has no empty parts and no dots for one.", code="upstream_invalid")
+    if "@" in path or ";" in path:
+        raise Invalid("An upstream's address has no @ and no semicolon.", code="upstream_invalid")
+    return at.origin + path
+
+
+def _decoded(found: re.Match[str]) -> str:
+    code = int(found[1] or "25", 16)
+    if code <= 0x1F or code == 0x7F or chr(code) in "/?#%@:;\\":
+        # servers do not agree on what these part from each other
+        raise Invalid(
+            "An upstream's address has no percent-encoded slash or other sign that parts it.", code="upstream_invalid"
+        )
+    return chr(code) if _UNRESERVED.fullmatch(chr(code)) else found[0].upper()
+
+
+def channel_address(url: str) -> str:
+    """The same of an address that has no key in it any more. Raises: Invalid, RemoteRefused."""
+    bare = spelled(url)
+    if _KEY.search(Location.parse(bare).path):
+        raise Invalid(
+            "The key in the address (/t/KEY/) cannot be told from the rest of it; give it as a credential.",
+            code="upstream_invalid",
+        )
+    return bare
 
 
 def _host(text: str) -> tuple[str, int | None]:

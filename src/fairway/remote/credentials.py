@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from fairway.errors import Invalid
-from fairway.remote.addresses import Location
+from fairway.remote.addresses import Location, channel_address, spelled
 
 Kind = Literal["bearer", "basic", "header", "path"]
 
@@ -70,16 +70,20 @@ class Credential:
     @classmethod
     def out_of(cls, url: str) -> tuple[str, Self | None]:
         """A URL that people may have copied with its secret, taken apart: `https://user:password@host/channel` and
-        `https://host/t/TOKEN/channel`. Raises as `make` does.
+        `https://host/t/TOKEN/channel`, also percent-encoded. Raises as `make` and `channel_address` do.
         """
+        credential = None
         if found := _USERINFO.fullmatch(url):
             user, _, password = found[2].partition(":")
+            url = found[1] + found[3]
+            credential = cls.make("basic", unquote(password), url, unquote(user))
+        bare = spelled(url)
+        if found := _PATH_TOKEN.fullmatch(bare):
+            if credential is not None:
+                raise Invalid("The address has two credentials in it; it can have one.", code="credential_invalid")
             bare = found[1] + found[3]
-            return bare, cls.make("basic", unquote(password), bare, unquote(user))
-        if found := _PATH_TOKEN.fullmatch(url):
-            bare = found[1] + found[3]
-            return bare, cls.make("path", found[2], bare)
-        return url, None
+            credential = cls.make("path", found[2], bare)
+        return channel_address(bare), credential
 
     def headers(self, at: Location) -> list[tuple[str, str]]:
         """What to send to `at`: nothing if that is another server."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import threading
 from types import FrameType
 from typing import BinaryIO
 
@@ -50,6 +51,19 @@ def end_with_parent() -> None:
 
     signal.signal(signal.SIGALRM, look)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides when we end
+
+
+def end_with_input() -> None:
+    """End at once when standard input does, however busy we are: whoever started us holds its other end, and is gone then,
+    also if it was killed. For who may be killed at any moment.
+    """
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def received(stdin: BinaryIO) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from fairway.app import Fairway
@@ -16,6 +17,14 @@ class Secret:
     kind: str
     secret: str
     user: str = ""
+
+
+SECRETIVE = re.compile(r"[@?#%;]|/t/|//.*//", re.IGNORECASE)
+
+
+def may_hold_secret(address: str) -> bool:
+    """Whether an address, as somebody wrote it, is not to be shown again: a page that is sent back stays in a browser."""
+    return SECRETIVE.search(address) is not None
 
 
 def settings(app: Fairway, wanted: Settings, secret: Secret | None = None) -> Settings:

@@ -153,6 +153,12 @@ def may_search(request: Request) -> None:
     limits_of(request).searches.take(counted(request))
 
 
+def may_have_looked(request: Request, actor: Actor) -> None:
+    """Count a change after which an upstream is asked anew; who runs this server may as they like. Raises: RateLimited."""
+    if not actor.is_admin:
+        limits_of(request).settings.take(actor.user_id)
+
+
 def counted(request: Request) -> str:
     """Whom limits count: an address, or what one customer has of IPv6."""
     return caller(*_way(request))

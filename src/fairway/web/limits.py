@@ -68,6 +68,8 @@ class Limits:
         # each may keep a core busy for some seconds
         self.solves = Limit("solves", settings.solves_per_minute, 60, max(10, settings.solves_per_minute // 3))
         self.estimates = Limit("estimates", 20, 60, 5)
+        # each has a server elsewhere asked, perhaps for all it has
+        self.settings = Limit("changes of upstreams", 30, 300, 30)
         self.channels = Limit("new channels", settings.channels_per_hour, 3600, settings.channels_per_hour)
         # a build farm sends what it has made at once
         self.uploads = Limit("uploads", settings.uploads_per_minute, 60, 3 * settings.uploads_per_minute)

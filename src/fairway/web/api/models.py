@@ -12,6 +12,7 @@ from fairway.registry import search, upstreams
 from fairway.registry.browse import FileView, PackageView
 from fairway.registry.channels import ChannelView
 from fairway.registry.conflicts import Conflict
+from fairway.registry.reserved import Kept
 from fairway.registry.upstreams import SubdirView, UpstreamView
 
 VisibilityName = Literal["private", "internal", "public"]
@@ -120,6 +121,24 @@ class ChangedFile(BaseModel):
             claimed=found.claimed,
             fetched=found.fetched,
         )
+
+
+class ReleasedName(Strict):
+    name: Annotated[str, Field(max_length=300)]
+
+
+class KeptName(BaseModel):
+    """A name that is kept from the upstream, which has `records` files of it; `deleted_at` is when the last file of the
+    channel's own was deleted.
+    """
+
+    name: str
+    records: int
+    deleted_at: datetime
+
+    @classmethod
+    def of(cls, kept: Kept) -> KeptName:
+        return cls(name=kept.name, records=kept.records, deleted_at=moment(kept.deleted_at))
 
 
 class Progress(BaseModel):

@@ -119,7 +119,9 @@ def commands(found: Needed, urls: list[str], version: str | None) -> list[Comman
     if not urls:
         return []
     private = any(one.visibility is not Visibility.PUBLIC for one in found.channels)
-    lines = clients.install(found.name, version and found.version, urls, private=private)
+    named = {one.name: url for one, url in zip(found.channels, urls, strict=True)}
+    of = None if found.hidden_by is None else named[found.channel]
+    lines = clients.install(found.name, version and found.version, urls, private=private, of=of)
     return [Command(client=line.client, text=line.text, note=line.note) for line in lines]  # type: ignore[arg-type]
 
 

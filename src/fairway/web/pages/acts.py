@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from fairway.errors import Invalid, NotFound, QuotaExceeded
-from fairway.registry import browse, packages, trash, withdraw
+from fairway.registry import browse, packages, reserved, trash, withdraw
 from fairway.registry.access import Action
 from fairway.registry.actor import Actor
 from fairway.registry.browse import FileView
@@ -19,7 +19,7 @@ from fairway.web.deps import App, actor_of, allow, app_of, confirmed, signed_in
 from fairway.web.pages import links
 from fairway.web.pages.channel import entered, framed
 from fairway.web.pages.forms import Form, PageRoute, Sent, see_other
-from fairway.web.pages.gates import Maintainer
+from fairway.web.pages.gates import Maintainer, SureReleaser
 from fairway.web.pages.render import page
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -28,6 +28,7 @@ DAY_MS = 86_400_000
 SHOWN = 50
 FILES_MAX = 1_000  # of a version
 FILE = "/channels/{channel}/packages/{name}/files/{subdir}/{filename}/{act}"
+NAME = "/channels/{channel}/packages/{name}/release"
 VERSION = "/channels/{channel}/packages/{name}/versions/{version}/{act}"
 
 
@@ -194,6 +195,30 @@ def show_version(request: Request, actor: Actor, version: Version, act: str, for
     )
 
 
+# --- a name that is kept from the upstream ---------------------------------------------------------------------------
+
+
+@router.get(NAME)
+def ask_release(request: Request, app: App, actor: SureReleaser, channel: str, name: str) -> Response:
+    """Raises: NotFound: it is not kept."""
+    with app.database.read() as session:
+        head = entered(app, session, actor, channel, Action.RELEASE)
+        kept = reserved.one(session, head.id, name)
+    if kept is None:
+        raise NotFound
+    return page(request, "acts/release.html", **framed(request, head), kept=kept, risk=reserved.RISK)
+
+
+@router.post(NAME)
+def release(request: Request, app: App, actor: SureReleaser, channel: str, name: str) -> Response:
+    """Raises: NotFound: as above."""
+    with app.database.write() as session:
+        kept = reserved.release(session, actor, channel, name, now=app.now())
+    app.publisher.poke()
+    shown = f"/channels/{quote(channel)}/packages/{quote(name)}"
+    return see_other(request, shown if kept.records else trash_of(channel), "released")
+
+
 # --- what was deleted ------------------------------------------------------------------------------------------------
 
 
@@ -210,11 +235,13 @@ def deleted(
     with app.database.read() as session:
         head = entered(app, session, actor, channel, Action.DELETE)
         found = trash.files(session, head, cursor=cursor, limit=SHOWN, now=app.now(), keep_ms=keep_ms)
+        kept = reserved.names(session, actor, channel) if head.may(Action.RELEASE) else []
     return page(
         request,
         "acts/deleted.html",
         **framed(request, head),
         files=found.items,
+        kept=kept,
         days=app.settings.keep_days,
         keep_ms=keep_ms,
         **links.turns(request, found),

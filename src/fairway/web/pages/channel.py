@@ -48,6 +48,8 @@ def new(request: Request) -> Response:
 
 
 def show_new(request: Request, form: Form) -> Response:
+    if attaching.may_hold_secret(form.text("address")):
+        form.empty("address")
     offered = [("", "None"), *((one.name, f"{one.name}: {one.title}") for one in upstreams.PRESETS)]
     return page(request, "channel/new.html", form.status, form=form, visibilities=VISIBILITIES, upstreams=offered)
 
@@ -79,9 +81,9 @@ def create(request: Request, app: App, actor: SignedIn, form: Sent) -> Response:
             )
             if upstream is not None:
                 session.flush()  # whose channel it is has to be a row before it is asked
-                upstreams.attach(session, actor, made.name, upstream, now=app.now())
+                upstreams.attach(session, actor, made.name, upstream, site=app.settings.url, now=app.now())
     except (Invalid, NameTaken) as error:
-        form.blame(error, {"description_invalid": "description"}, otherwise="name")
+        form.blame(error, {"description_invalid": "description", "upstream_invalid": "address"}, otherwise="name")
         return show_new(request, form)
     return see_other(request, f"/channels/{made.name}", "created")
 

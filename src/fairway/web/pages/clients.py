@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 NEEDS_KEY = "KEY"
+STRICT = "The channel is named because one before it has the name too. With channel_priority strict, some versions refuse that."
 
 
 class Line(NamedTuple):
@@ -44,13 +45,25 @@ def use_channel(channels: Sequence[str], *, private: bool) -> list[Line]:
     ]  # fmt: skip
 
 
-def install(package: str, version: str | None, channels: Sequence[str], *, private: bool) -> list[Line]:
-    """How each client installs a package, with all the channels it needs."""
+def install(
+    package: str, version: str | None, channels: Sequence[str], *, private: bool, of: str | None = None
+) -> list[Line]:
+    """How each client installs a package, with all the channels it needs. `of` is the package's own channel, where clients
+    would take what another one has under its name.
+
+    All of them read `channel::name`, also with a whole address. rattler and pixi then look in that channel alone; conda and
+    mamba do so unless the order of channels is strict, where some versions find no solution (mamba's issue 2810).
+    """
     pinned = f"{package}={version}" if version else package
+    exactly = f"{package}=={version}" if version else package
+    note = None
+    if of is not None:
+        pinned, exactly = f"{of}::{pinned}", f"{of}::{exactly}"
+        note = STRICT
     host = root_of(channels[0])
     conda = " ".join(f"-c {channel}" for channel in channels)
     keyed = " ".join(f"-c {with_key(channel) if root_of(channel) == host else channel}" for channel in channels)
-    wanted = f'"{package}=={version}"' if version else package
+    wanted = f'"{exactly}"' if version else exactly
     return [
         Line(
             "pixi",
@@ -60,13 +73,14 @@ def install(package: str, version: str | None, channels: Sequence[str], *, priva
                 f"pixi add {wanted}",
             ),
         ),
-        Line("conda", lines(f"conda install {keyed if private else conda} {pinned}")),
-        Line("mamba", lines(f"mamba install {keyed if private else conda} {pinned}")),
+        Line("conda", lines(f"conda install {keyed if private else conda} {pinned}"), note),
+        Line("mamba", lines(f"mamba install {keyed if private else conda} {pinned}"), note),
         Line(
             "micromamba",
             lines(
                 private and f"micromamba auth login {host} --bearer {NEEDS_KEY}", f"micromamba install {conda} {pinned}"
             ),
+            note,
         ),
     ]  # fmt: skip
 

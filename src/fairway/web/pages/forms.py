@@ -61,6 +61,7 @@ NOTES: dict[str, tuple[str, str]] = {
     "transferred": ("good", "The channel has a new owner."),
     "yanked": ("good", "Yanked: no solver picks it any more, and lock files still get it."),
     "unyanked": ("good", "It is back in the index."),
+    "released": ("good", "Released: what the upstream has of that name is served from now on."),
     "uploaded": ("good", "Uploaded, and in the index."),
     "suspended": ("good", "They are kept out from now on."),
     "resumed": ("good", "They can sign in again."),
@@ -172,6 +173,11 @@ class Form:
     def number(self, name: str) -> int | None:
         text = self.text(name)
         return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
+
+    def empty(self, name: str) -> None:
+        """Show a field without what was sent in it."""
+        if name in self.fields:
+            self.fields[name][0] = ""
 
     def refuse(self, name: str, sentence: str) -> None:
         """What is wrong with a field; the first that is said of it stays."""

@@ -31,5 +31,6 @@ def may(action: Action, *, lately: bool = False) -> Callable[[Request, str], Act
 Reader = Annotated[Actor, Depends(may(Action.READ))]
 Uploader = Annotated[Actor, Depends(may(Action.UPLOAD))]
 Maintainer = Annotated[Actor, Depends(may(Action.DELETE))]
+SureReleaser = Annotated[Actor, Depends(may(Action.RELEASE, lately=True))]
 Manager = Annotated[Actor, Depends(may(Action.MANAGE))]
 SureManager = Annotated[Actor, Depends(may(Action.MANAGE, lately=True))]

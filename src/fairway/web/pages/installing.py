@@ -19,13 +19,16 @@ from fastapi.responses import Response
 from fairway.conda import version as versions
 from fairway.conda.names import NOARCH
 from fairway.errors import NotFound, RateLimited, Unavailable
-from fairway.registry import dependencies, listing, relating, solving, virtual
+from fairway.registry import dependencies, listing, relating, reserved, solving, virtual
+from fairway.registry.access import Action
 from fairway.registry.actor import Actor, Visibility
 from fairway.registry.packages import PackageHead
 from fairway.registry.solving import Asked, Needed, NeededChannel
 from fairway.registry.virtual import System
 from fairway.web.deps import App, Visitor, counted, limits_of
 from fairway.web.pages import clients, markdown
+from fairway.web.pages.channel import entered
+from fairway.web.pages.channel import framed as framed_channel
 from fairway.web.pages.clients import Line
 from fairway.web.pages.forms import PageRoute
 from fairway.web.pages.package import CHOICES, PACKAGE, Short, framed, known_versions, opened
@@ -145,8 +148,18 @@ class Answer:
 
 @router.get(PACKAGE)
 def overview(request: Request, app: App, actor: Visitor, channel: str, name: str, choice: Chosen) -> Response:
-    """What it is, and how it is installed."""
-    return shown(request, app, actor, channel, name, choice, wait=False)
+    """What it is, and how it is installed. Of a name that is kept from the upstream, who may release it sees why there is
+    nothing.
+    """
+    try:
+        return shown(request, app, actor, channel, name, choice, wait=False)
+    except NotFound:
+        with app.database.read() as session:
+            head = entered(app, session, actor, channel)
+            kept = reserved.one(session, head.id, name) if head.may(Action.RELEASE) else None
+        if kept is None:
+            raise
+    return page(request, "package/kept.html", **framed_channel(request, head), kept=kept)
 
 
 @router.get(f"{PACKAGE}/needed")
@@ -242,6 +255,7 @@ def answered(
         version or None,
         [f"{app.settings.url}/{one.name}" for one in channels],
         private=any(one.visibility is not Visibility.PUBLIC for one in channels),
+        of=f"{app.settings.url}/{found.channel}" if found is not None and found.hidden_by is not None else None,
     )
     query = choice.query
     return Answer(state, found, channels, lines, f"{at}/needed{'?' if query else ''}{query}", said)

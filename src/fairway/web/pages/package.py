@@ -61,6 +61,7 @@ WORDS = {
     "artifact.undelete": "restored",
     "artifact.yank": "yanked",
     "artifact.unyank": "put back",
+    "name.release": "released to the upstream",
 }
 
 

@@ -18,7 +18,7 @@ from fairway.registry.estimating import Estimate
 from fairway.registry.upstreams import Settings, UpstreamView
 from fairway.web import attaching
 from fairway.web.attaching import Secret
-from fairway.web.deps import App, app_of, limits_of
+from fairway.web.deps import App, app_of, limits_of, may_have_looked
 from fairway.web.errors import status_of
 from fairway.web.pages.channel import entered, framed
 from fairway.web.pages.forms import Form, PageRoute, Sent, see_other
@@ -62,6 +62,7 @@ def settings(request: Request, actor: Manager, channel: str) -> Response:
 @router.post(PAGE)
 def change(request: Request, app: App, actor: Manager, channel: str, form: Sent) -> Response:
     """Serve what was filled in, or a preset by its button."""
+    may_have_looked(request, actor)
     with app.database.read() as session:
         before = upstreams.show(session, actor, channel)
     try:
@@ -73,8 +74,13 @@ def change(request: Request, app: App, actor: Manager, channel: str, form: Sent)
     except (Invalid, RemoteError) as error:
         form.blame(error, {"credential_invalid": "secret"}, otherwise="url")
         return show_settings(request, actor, channel, Form(errors=form.errors) if form.value("preset") else form)
-    with app.database.write() as session:
-        upstreams.attach(session, actor, channel, chosen, forget=form.value("credential") == FORGET, now=app.now())
+    try:
+        with app.database.write() as session:
+            forget = form.value("credential") == FORGET
+            upstreams.attach(session, actor, channel, chosen, forget=forget, site=app.settings.url, now=app.now())
+    except Invalid as error:
+        form.refuse("url", error.detail)
+        return show_settings(request, actor, channel, form)
     app.publisher.poke()
     return see_other(request, f"/channels/{channel}/settings/upstream", "saved")
 
@@ -160,6 +166,7 @@ def refresh(request: Request, app: App, actor: Manager, channel: str) -> Respons
 @router.post(PAGE + "/accept")
 def accept(request: Request, app: App, actor: Manager, channel: str, form: Sent) -> Response:
     """Believe the hash that the upstream says of a file now."""
+    may_have_looked(request, actor)
     with app.database.write() as session:
         conflicts.accept(session, actor, channel, form.text("subdir"), form.text("filename"), now=app.now())
     app.publisher.poke()
@@ -189,6 +196,8 @@ def show_settings(
 ) -> Response:
     """`sent` without fields: the page shows what is kept. `status` is the error that the page answers with."""
     app = app_of(request)
+    if attaching.may_hold_secret(sent.text("url")):
+        sent.empty("url")
     with app.database.read() as session:
         head = entered(app, session, actor, channel, Action.MANAGE)
         view = None if head.upstream is None else upstreams.show_of(session, head.id)
