@@ -110,9 +110,9 @@ def test_a_wrong_name_takes_as_long_as_a_wrong_password(database, digest):
     create(database, password_hash=digest)
 
     def seconds(name):
-        begin = time.perf_counter()
+        begin = time.process_time()  # not the clock's: others work here too
         verified(database, name, "wrong")
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     there, missing = (min(seconds(name) for _ in range(5)) for name in ("alice", "bob"))
     assert missing > there / 3  # without the work for nobody's password it would be a hundredth
