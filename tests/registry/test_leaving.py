@@ -85,7 +85,7 @@ def test_burying_goes_on_from_wherever_it_was_broken_off(site):
     class Broken(Exception):
         pass
 
-    def breaks(_connection):
+    def breaks(*_):
         left[0] -= 1
         if not left[0]:
             raise Broken
@@ -93,8 +93,10 @@ def test_burying_goes_on_from_wherever_it_was_broken_off(site):
     delete(site)
     assert site.client.get("/lab/noarch/repodata.json").status_code == 401
     left = [0]
-    event.listen(site.app.database.writer, "commit", breaks)
-    for left[0] in (1, 2, 4, 6, 8, 10):
+    # psycopg takes no connection back whose commit was kept from it; SQLite is asked much past SQLAlchemy
+    moment = "commit" if site.app.database.is_sqlite else "before_cursor_execute"
+    event.listen(site.app.database.writer, moment, breaks)
+    for left[0] in (1, 2, 4, 6, 8, 10) if site.app.database.is_sqlite else (1, 3, 6, 10, 15, 20):
         with pytest.raises(Broken):
             swept(site)
         assert site.client.get("/lab/noarch/repodata.json").status_code == 401
