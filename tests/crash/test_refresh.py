@@ -24,13 +24,14 @@ from fairway.db.models import Job, Subdir, UpstreamName
 from fairway.registry import upstreams
 from fairway.registry.actor import CONSOLE
 from fairway.registry.upstreams import Settings
+from tests.conftest import ROUNDS
 from tests.crash.harness import GONE, Quick, Wire, Zygote, children, eventually, fsck, make_channel, opened, running
 from tests.support import misbehaving
 from tests.support.upstream import Upstream
 
 NAMES = 430
 PATIENCE = 60
-MOMENTS = 4
+MOMENTS = 2 * ROUNDS
 
 # What the upstream does not answer any more when the process is killed, after how many good answers; names that are kept by then
 STEPS = [
