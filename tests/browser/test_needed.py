@@ -39,7 +39,7 @@ def bio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         ):
             assert site.put(channel, package, key).status_code == 201
         site.settle()
-    with Server(data, env={"FAIRWAY_SOLVES_PER_MINUTE": "12"}) as server:
+    with Server(data, env={"FAIRWAY_SOLVES_PER_MINUTE": "36"}) as server:
         yield server
 
 
