@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -21,6 +21,7 @@ from fairway.registry import channels, invitations, tokens, upstreams, withdraw
 from fairway.registry.actor import CONSOLE, Role
 from fairway.web.limits import Limit, Passwords
 from fairway.web.pages.forms import token_of
+from tests.conftest import ROUNDS
 from tests.support.builders import conda_package
 from tests.support.site import bearer
 from tests.test_routes import DECISIONS
@@ -221,13 +222,13 @@ class Matrix(World):
             return session.scalars(query).one().hex()
 
 
-def table(matrix: Matrix) -> Iterator[str]:
+def table(matrix: Matrix, routes: Sequence[tuple[str, str]]) -> Iterator[str]:
     yield HEADER.rstrip("\n")
     for number, caller in enumerate(CALLERS, 1):
         yield f"# {number:2}  {caller}"
     yield "#"
     yield f"{'':76} " + " ".join(f"{number:>6}" for number in range(1, len(CALLERS) + 1))
-    for method, path in ROUTES:
+    for method, path in routes:
         about = VISIBILITIES if "{channel" in path else ("-",)
         for visibility in about:
             cells = [
@@ -237,11 +238,14 @@ def table(matrix: Matrix) -> Iterator[str]:
 
 
 def test_every_route_answers_every_caller_as_the_table_says(site):
-    made = "\n".join(line.rstrip() for line in table(Matrix(site))) + "\n"
-    if os.environ.get("FAIRWAY_TEST_GOLDEN") == "write":
-        GOLDEN.write_text(made)
-    golden = GOLDEN.read_text().splitlines()
-    different = [(old, new) for old, new in itertools.zip_longest(golden, made.splitlines()) if old != new]
+    # who may do what is decided by the same code on every database: on the second one a part of the table will do
+    routes = ROUTES if site.app.database.is_sqlite or ROUNDS > 1 else ROUTES[::3]
+    made = "\n".join(line.rstrip() for line in table(Matrix(site), routes)).splitlines()
+    if os.environ.get("FAIRWAY_TEST_GOLDEN") == "write" and routes is ROUTES:
+        GOLDEN.write_text("\n".join(made) + "\n")
+    asked = ("#", " ", *(f"{method:6} {path:59} " for method, path in routes))
+    golden = [line for line in GOLDEN.read_text().splitlines() if line.startswith(asked)]
+    different = [(old, new) for old, new in itertools.zip_longest(golden, made) if old != new]
     assert different == []
 
 

@@ -33,7 +33,7 @@ COMMANDS = {
 
 
 def build(called: str | None = None) -> typer.Typer:
-    """The command line; with `called` only that command of it, if there is one of this name."""
+    """The command line; with `called` only what that needs: its command, if there is one of this name."""
     app = typer.Typer(
         name="fairway",
         help="The server with which a team hosts its own conda channels.",
@@ -43,7 +43,7 @@ def build(called: str | None = None) -> typer.Typer:
         add_completion=False,
     )
     app.callback()(common)
-    every = called not in {*GROUPS, *COMMANDS}
+    every = called not in {*GROUPS, *COMMANDS, "--version"}
     for name, place in GROUPS.items():
         if every or name == called:
             module, group = place.split(".")
