@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import itertools
 import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,8 +21,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 from fairway import errors
+from fairway.cli.main import build
 from fairway.web.errors import status_of
 from tests.support.server import PASSWORD, free_port
 
@@ -126,6 +130,39 @@ def test_every_variable_of_a_command_is_on_the_page_of_settings() -> None:
     names = set(re.findall(r'\bsecret\("(\w+)"\)', code)) | set(re.findall(r'\bPREFIX \+ "(\w+)"', code))
     assert {"CONFIG", "TOKEN"} <= names
     assert [name for name in sorted(names) if f"`FAIRWAY_{name}`" not in page] == []
+
+
+BLOCK = re.compile(r"^```(?:bash|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CALL = re.compile(r"(?:^|[|(] *|\$ )(?:\./dev |sudo -u \w+ )?fairway +([^|#]*)")
+
+
+def called_in(page: Path) -> list[list[str]]:
+    """The arguments of each `fairway` in the blocks of a page."""
+    lines = "\n".join(BLOCK.findall(page.read_text())).replace("\\\n", " ").splitlines()
+    lines = [re.sub(r"\$\([^)]*\)", "made", line.strip().removeprefix("KEY=$(").rstrip(")")) for line in lines]
+    found = [shlex.split(call[1]) for line in lines if (call := CALL.search(line))]
+    return [list(itertools.takewhile(lambda word: word not in {">", "2>", "&", "&&", ";"}, one)) for one in found]
+
+
+def test_commands_on_the_pages_are_understood() -> None:
+    """With their arguments and options. What they do is tried where a block is marked to be run."""
+    root = typer.main.get_command(build())
+    wrong, tried = [], 0
+    for page in PAGES:
+        for words in called_in(page):
+            tried += 1
+            try:
+                context = root.make_context("fairway", list(words))
+                command, rest = root, list(words)
+                while hasattr(command, "resolve_command"):
+                    name, command, rest = command.resolve_command(context, rest)
+                    context = command.make_context(name, list(rest), parent=context)
+            except typer.Exit:
+                continue  # a help text, or the version
+            except Exception as error:  # what typer raises for wrong usage has no public name
+                wrong.append((page.name, " ".join(words), str(error)))
+    assert wrong == []
+    assert tried > 50
 
 
 # Answers made without an error of ours: the router's, and the last resort.

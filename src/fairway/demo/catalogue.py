@@ -182,7 +182,7 @@ libnetcdf 4.9.2, libsodium 1.0.20, libstdcxx 14.2.0, libzlib 1.3.1, matplotlib-b
 msgpack-python 1.1.0, netcdf4 1.7.2, ninja 1.12.1, numpy 2.1.3, ompl 1.6.0, onnxruntime 1.20.1, openpyxl 3.1.5,
 openssl 3.4.0, osqp 0.6.7, paho-mqtt-c 1.3.13, pandas 2.2.3, panel 1.5.4, pillow 11.0.0, pre-commit 4.0.1, proj 9.4.1,
 py-opencv 4.10.0, py-trees 2.2.3, pyarrow 18.1.0, pydantic 2.10.3, pyproj 3.7.0, pyqtgraph 0.13.7, pyside6 6.8.1,
-pytest 8.3.4, python 3.12.8, pytorch-cpu 2.5.1, r-base 4.4.2, rasterio 1.4.3, rattler-build 0.33.0, rclone 1.68.2,
+pytest 8.3.4, python 3.12.8, python_abi 3.12, pytorch-cpu 2.5.1, r-base 4.4.2, rasterio 1.4.3, rattler-build 0.33.0, rclone 1.68.2,
 rich 13.9.4, scikit-image 0.24.0, scikit-learn 1.6.0, scipy 1.14.1, spdlog 1.14.1, sqlmodel 0.0.22, starlette 0.41.3,
 ucrt 10.0.22621.0, uvicorn 0.32.1, v4l-utils 1.28.1, vc14_runtime 14.42.34433, weasyprint 63.1, xarray 2024.11.0,
 yaml-cpp 0.8.0, zeromq 4.3.5, zstandard 0.23.0, zstd 1.5.6

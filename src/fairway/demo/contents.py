@@ -29,9 +29,8 @@ def make(pack: Pack, version: str, subdir: str, *, channel: str, number: int, at
     """One file of a package, built at `at` (s)."""
     rng = random.Random(f"{channel}/{pack.name}/{version}/{subdir}")
     digest = f"{rng.getrandbits(28):07x}"
-    build = {"python": f"pyh{digest}_{number}", "extension": f"py312h{digest}_{number}"}.get(
-        pack.kind, f"h{digest}_{number}"
-    )
+    builds = {"python": f"pyh{digest}_{number}", "extension": f"py312h{digest}_{number}"}
+    build = f"{number}_cp312" if pack.name == "python_abi" else builds.get(pack.kind, f"h{digest}_{number}")
     index: dict[str, object] = {
         "name": pack.name,
         "version": version,
