@@ -95,6 +95,21 @@ def test_who_has_seen_a_change_does_not_get_what_was_begun_before_it():
     asyncio.run(run())
 
 
+def test_who_looked_just_before_it_was_finished_gets_it():
+    async def run():
+        channels = Channels()
+        channels.go.set()
+        data = ChannelData(channels.levels.get, channels.body)
+        assert data.kept(1, 1) is None  # a thread looks, and comes back later
+        await data.get(1, 1)
+        assert (await data.get(1, 1)).body == b"1"
+        assert channels.made == [(1, 1)]
+        channels.levels[1] = 2
+        assert (await data.get(1, 2)).body == b"2"
+
+    asyncio.run(run())
+
+
 def test_two_are_made_at_a_time_and_one_who_leaves_takes_it_from_nobody():
     async def run():
         channels = Channels()

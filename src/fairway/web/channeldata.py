@@ -54,6 +54,9 @@ class ChannelData:
 
     async def get(self, channel_id: int, level: int) -> Made:
         """The document, not older than the level."""
+        # it may have been finished since the asker looked for it, in a thread
+        if (made := self.kept(channel_id, level)) is not None:
+            return made
         making = self._making.get(channel_id)
         if making is None or (making.level is not None and making.level < level):
             making = self._making[channel_id] = _Making()
